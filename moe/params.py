@@ -1,0 +1,137 @@
+"""params.yaml as frozen dataclasses; the only module that reads it.
+
+Every number a user may turn stands in that file and nowhere else, so no field here has a default.
+"""
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic.dataclasses import dataclass
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+
+PARAMS_FILE = Path("params.yaml")
+
+RecipeName = Literal["blog", "logits", "switch"]
+Whole = Annotated[int, Field(strict=True)]
+Real = Annotated[float, Field(strict=True, allow_inf_nan=False)]
+Positive = Annotated[Whole, Field(ge=1)]
+
+
+def _is_list(value: Any) -> Any:
+    """A bare number or a word is not a list of one: say so, rather than take a word apart."""
+    if not isinstance(value, list | tuple):
+        raise ValueError("must be a list, like [1, 2]")
+    return value
+
+
+ListOf = BeforeValidator(_is_list)
+_strict = dataclass(frozen=True, config=ConfigDict(extra="forbid"))
+
+
+@_strict
+class Data:
+    dataset: Literal["mnist", "mnist-5k"]
+
+
+@_strict
+class Sweep:
+    """A Cartesian product of cells; those with k > ne do not exist and are left out."""
+
+    name: Annotated[str, Field(strict=True, min_length=1)]
+    recipe: Annotated[tuple[RecipeName, ...], Field(min_length=1), ListOf]
+    ne: Annotated[tuple[Annotated[Positive, Field(le=64)], ...], Field(min_length=1), ListOf]
+    k: Annotated[tuple[Positive, ...], Field(min_length=1), ListOf]
+    lc: Annotated[tuple[Annotated[Real, Field(ge=0)], ...], Field(min_length=1), ListOf]
+    seeds: Positive
+
+    def __post_init__(self) -> None:
+        if min(self.k) > max(self.ne):
+            raise ValueError(
+                f"k: {list(self.k)} holds no k that is at most an ne of {list(self.ne)}, "
+                "so the sweep has no cell"
+            )
+
+
+@_strict
+class Train:
+    epochs: Positive
+    batch_size: Positive
+    learning_rate: Annotated[Real, Field(gt=0)]
+    hidden: Positive
+
+
+@_strict
+class Analyze:
+    pictured_digits: Annotated[Whole, Field(ge=10)]
+    null_tables: Positive
+
+
+@_strict
+class Track:
+    experiment: Annotated[str, Field(strict=True, min_length=1)]
+
+
+@_strict
+class Runtime:
+    """How to compute, never what: no stage's output depends on these (beyond rounding)."""
+
+    device: Annotated[str, Field(strict=True, pattern=r"^(auto|cpu|cuda(:\d+)?)$")]
+    workers: Annotated[Literal["auto"] | Positive, Field(union_mode="left_to_right")]
+    experts_per_shard: Positive
+
+
+@_strict
+class Params:
+    data: Data
+    sweeps: Annotated[tuple[Sweep, ...], Field(min_length=1), ListOf]
+    train: Train
+    analyze: Analyze
+    track: Track
+    runtime: Runtime
+
+
+class ParamsError(ValueError):
+    """params.yaml cannot be used; the message is one line that names key, value and the rule."""
+
+
+def read_params(path: Path = PARAMS_FILE) -> Params:
+    """Read and check a params file.
+
+    Raises ParamsError, with a one-line message, for anything but a complete and valid file.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+        tree = YAML(typ="safe", pure=True).load(text)
+    except (OSError, UnicodeDecodeError) as error:
+        raise ParamsError(f"{path}: cannot be read: {error}") from None
+    except YAMLError as error:
+        raise ParamsError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(tree, dict):
+        raise ParamsError(f"{path}: must hold sections such as train:, not {_shown(tree)}")
+    try:
+        return TypeAdapter(Params).validate_python(tree)
+    except ValidationError as error:
+        raise ParamsError(f"{path}: {_one_line(error)}") from None
+
+
+def _one_line(error: ValidationError) -> str:
+    first, others = error.errors()[0], error.error_count() - 1
+    # Union branches add their type's name to the location; a user knows only the keys.
+    keys = [str(part) for part in first["loc"] if not str(part).startswith(("literal", "constr"))]
+    key = ".".join(keys) or "the file"
+    more = f" (and {others} more)" if others else ""
+    if first["type"] in ("missing", "missing_argument"):
+        return f"{key}: is missing{more}"
+    if first["type"] in ("unexpected_keyword_argument", "extra_forbidden"):
+        return f"{key}: unknown key (value {_shown(first['input'])}){more}"
+    rule = first["msg"].removeprefix("Value error, ")
+    if key.startswith("sweeps") and ": " in rule:  # the rule names its own key and value
+        return f"{key}.{rule}{more}"
+    return f"{key}: {_shown(first['input'])}: {rule[0].lower()}{rule[1:]}{more}"
+
+
+def _shown(value: Any) -> str:
+    text = " ".join(repr(value).split())
+    return text if len(text) <= 80 else f"{text[:77]}..."
