@@ -18,6 +18,8 @@ import torch
 from jaxtyping import UInt8
 from torch import Tensor
 
+from moe.errors import UserError
+
 DATA_DIR = Path("data")
 CLASSES = 10
 FILES = (
@@ -28,7 +30,7 @@ FILES = (
 )
 
 
-class DataError(RuntimeError):
+class DataError(UserError, RuntimeError):
     """The data cannot be had or is not what it should be; the message is one line."""
 
 
@@ -57,7 +59,7 @@ def download_mnist(root: Path) -> Path:
     there is verified as well; a damaged one is fetched again.
     Raises DataError that names each mirror tried, with its reason, and the ways out.
     """
-    vision = _import_torchvision()
+    vision = import_torchvision()
     from torchvision.datasets.utils import check_integrity, extract_archive
 
     mnist = vision.datasets.MNIST
@@ -100,7 +102,8 @@ def download_mnist(root: Path) -> Path:
     return raw
 
 
-def _import_torchvision() -> Any:
+def import_torchvision() -> Any:
+    """torchvision, which cannot be imported just so beside every torch."""
     # The registry's torchvision wheel is linked against CUDA. Beside a CPU-only torch its operators
     # do not load, and the import fails because their schemas are missing: declare those first.
     for name in ("nms", "qnms"):

@@ -1,7 +1,7 @@
 """Pure functions from router logits to gates and gate losses.
 
 Axes: B batch, E experts, K chosen; `*R` any leading axes, such as the runs of a stack. Runs with
-fewer than E experts are padded: their missing logits are -inf, and `num_experts` gives their number.
+fewer than E experts are padded: their missing logits are -inf, `num_experts` gives their number.
 
 Shazeer: Shazeer et al., Outrageously Large Neural Networks, 2017, arXiv:1701.06538.
 Switch: Fedus et al., Switch Transformers, 2021, arXiv:2101.03961.

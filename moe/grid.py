@@ -19,7 +19,15 @@ class Trial(NamedTuple):
     lc: float
 
     def __str__(self) -> str:
-        return f"{self.recipe}/ne={self.ne}/k={self.k}/lc={self.lc:g}"
+        lc = repr(float(self.lc)).removesuffix(".0")  # every digit: two trials have two names
+        return f"{self.recipe}/ne={self.ne}/k={self.k}/lc={lc}"
+
+    @classmethod
+    def parse(cls, name: str) -> "Trial":
+        """The trial that str() called so."""
+        recipe, *pairs = name.split("/")
+        ne, k, lc = (pair.partition("=")[2] for pair in pairs)
+        return cls(recipe, int(ne), int(k), float(lc))
 
 
 class Run(NamedTuple):

@@ -11,6 +11,8 @@ from pydantic.dataclasses import dataclass
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
+from moe.errors import UserError
+
 PARAMS_FILE = Path("params.yaml")
 
 RecipeName = Literal["blog", "logits", "switch"]
@@ -78,6 +80,7 @@ class Runtime:
     """How to compute, never what: no stage's output depends on these (beyond rounding)."""
 
     device: Annotated[str, Field(strict=True, pattern=r"^(auto|cpu|cuda(:\d+)?)$")]
+    engine: Literal["auto", "kernel", "fused"]
     workers: Annotated[Literal["auto"] | Positive, Field(union_mode="left_to_right")]
     experts_per_shard: Positive
 
@@ -92,7 +95,7 @@ class Params:
     runtime: Runtime
 
 
-class ParamsError(ValueError):
+class ParamsError(UserError, ValueError):
     """params.yaml cannot be used; the message is one line that names key, value and the rule."""
 
 

@@ -1,10 +1,11 @@
 """A recipe says how to route, how to balance, and what an expert hands on; here they are by name.
 
-| recipe | gates | gate loss | experts hand on | source |
-| --- | --- | --- | --- | --- |
-| blog | softmax over the top k | CV² of importance | probabilities, which the cross entropy then takes as logits: a double softmax | the blog, as reconstructed from its text and the code it names |
-| logits | softmax over the top k | CV² of importance | logits | Shazeer et al. 2017, eq. 3–7, without noise |
-| switch | top k of the softmax, not renormalised | ne · Σ f·P | logits | Fedus et al. 2021, eq. 1–6 |
+blog: gates are the softmax over the top k, the gate loss is CV² of importance, experts hand on
+    probabilities, which the cross entropy then takes as logits: a double softmax. The blog, as
+    reconstructed from its text and from the code that it names.
+logits: the same, but experts hand on logits. Shazeer et al. 2017, eq. 3–7, without noise.
+switch: gates are the top k of the softmax over all experts, not renormalised; the gate loss is
+    ne · Σ f·P; experts hand on logits. Fedus et al. 2021, eq. 1–6.
 """
 
 from collections.abc import Callable

@@ -1,0 +1,160 @@
+"""Cuts a study into shards, trains those that are not yet in the store, and gathers them all.
+
+A shard is what one program trains: runs of one recipe, of neighbouring seeds. The cut is a function
+of the study alone, never of what is already finished, so a study that was interrupted ends with the
+same bits. (The kernel's results depend on nothing but the run; those of the fused engine may
+depend, within rounding, on its shard-mates: there the shard is the unit of that promise.)
+"""
+
+import functools
+import hashlib
+import itertools
+import platform
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy
+import torch
+
+from moe.data import Dataset
+from moe.engine import fused
+from moe.errors import UserError
+from moe.grid import Run, digest
+from moe.params import Params, Train
+from moe.store import Store, Trained, pack
+from moe.workers import Send, in_workers, worker_count
+
+SEEDS_PER_SHARD = 8  # each seed has its own batches to gather
+LONGEST_WORK = 120 * 5 * 60_000  # experts × epochs × images: well under a minute
+COMPUTING_MODULES = (
+    "data.py",
+    "engine/__init__.py",
+    "engine/fused.py",
+    "gating.py",
+    "layer.py",
+    "recipes.py",
+)
+
+Shard = tuple[Run, ...]
+
+
+class Computation(NamedTuple):
+    """What a worker needs to know beside the runs."""
+
+    engine: str
+    device: str
+    settings: Train
+    folder: Path
+
+
+class Epochs(NamedTuple):
+    """What a worker tells: that so many runs have done another epoch, and their test accuracy."""
+
+    count: int
+    accuracy: float
+
+
+def train_study(
+    params: Params,
+    runs: Sequence[Run],
+    data: Dataset,
+    store: Store,
+    on_epochs: Callable[[Epochs], None] = lambda epochs: None,
+    on_runs: Callable[[int], None] = lambda count: None,
+) -> dict[Run, Trained]:
+    """Every run of the study, from the store or, if it is not there, trained and stored now.
+
+    on_epochs: called during training; on_runs: called with a number of runs that are finished,
+    first with that of those found in the store.
+    """
+    device = device_named(params.runtime.device)
+    keys = run_keys(runs, params, data.digest, device)
+    stored = store.find(keys.values())
+    on_runs(len(stored))
+    missing = [
+        tuple(run for run in shard if keys[run] not in stored)
+        for shard in cut(runs, params, len(data.train_x))
+    ]
+    shards = sorted(filter(None, missing), key=lambda shard: -sum(run.ne for run in shard))
+    computation = Computation("fused", str(device), params.train, data.folder)
+    workers = 1 if device.type == "cuda" else worker_count(params.runtime.workers)
+    work = functools.partial(_train, computation=computation, keys=keys)
+    for shard, packed in in_workers(work, shards, workers, on_epochs):
+        store.add(packed)
+        on_runs(len(shard))
+    trained = store.load(set(keys.values()))
+    lost = [str(run) for run in runs if keys[run] not in trained]
+    if lost:
+        raise UserError(f"{store.folder} lost {lost[0]} and {len(lost) - 1} others: start again")
+    return {run: trained[keys[run]] for run in runs}
+
+
+def cut(runs: Sequence[Run], params: Params, images: int) -> Iterator[Shard]:
+    """Split a study into shards."""
+    work_per_expert = params.train.epochs * images
+    most_experts = min(params.runtime.experts_per_shard, LONGEST_WORK // work_per_expert)
+    in_order = sorted(runs, key=lambda run: (run.recipe, run.seed, run))
+    for _, same_recipe in itertools.groupby(in_order, key=lambda run: run.recipe):
+        shard: list[Run] = []
+        for run in same_recipe:
+            experts = sum(other.ne for other in (*shard, run))
+            seeds = {other.seed for other in (*shard, run)}
+            if shard and (experts > most_experts or len(seeds) > SEEDS_PER_SHARD):
+                yield tuple(shard)
+                shard = []
+            shard.append(run)
+        yield tuple(shard)
+
+
+def run_keys(
+    runs: Sequence[Run], params: Params, data_digest: str, device: torch.device
+) -> dict[Run, str]:
+    """What a trained run is kept under: a digest of everything that its bits depend on."""
+    package = Path(__file__).parent
+    sources = b"".join((package / name).read_bytes() for name in COMPUTING_MODULES)
+    common = {
+        "settings": asdict(params.train),
+        "data": data_digest,
+        "sources": hashlib.sha256(sources).hexdigest(),
+        "versions": [torch.__version__, numpy.__version__],
+        "engine": "fused",
+        "device": torch.cuda.get_device_name(device)
+        if device.type == "cuda"
+        else f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()}",
+    }
+    return {run: digest([list(run), common]) for run in runs}
+
+
+def device_named(name: str) -> torch.device:
+    """The device that runtime.device asks for; UserError if this machine has no such one."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = torch.device(name)
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise UserError(
+            f"runtime.device: {name!r}: this machine has {torch.cuda.device_count()} CUDA devices "
+            "that torch can use; auto or cpu work everywhere"
+        )
+    return device
+
+
+def _train(shard: Shard, send: Send, computation: Computation, keys: dict[Run, str]) -> bytes:
+    data = _data(computation.folder)
+    trained = fused.train(
+        shard,
+        data,
+        computation.settings,
+        torch.device(computation.device),
+        on_epoch=lambda accuracy: send(Epochs(len(accuracy), float(accuracy.mean()))),
+    )
+    return pack(
+        {keys[run]: result for run, result in zip(shard, trained, strict=True)},
+        {keys[run]: str(run) for run in shard},
+    )
+
+
+@functools.cache
+def _data(folder: Path) -> Dataset:
+    return Dataset(folder)

@@ -1,0 +1,24 @@
+"""Tidy CSV tables: what the stages hand to one another, small enough for git."""
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from moe.grid import RUN_KEYS
+
+RESULTS_DIR = Path("results")
+
+
+def write_table(rows: Iterable[Mapping[str, Any]] | pd.DataFrame, path: Path) -> None:
+    """Write rows, or a frame without its index; the same rows always give the same bytes."""
+    frame = rows if isinstance(rows, pd.DataFrame) else pd.DataFrame(list(rows))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # Six digits are more than any statement here needs, and less than rounding moves.
+    frame.to_csv(path, index=False, float_format="%.6g", lineterminator="\n")
+
+
+def read_table(path: Path) -> pd.DataFrame:
+    """A table whose first columns are recipe, ne, k, lc, seed."""
+    return pd.read_csv(path, dtype=dict(zip(RUN_KEYS, (str, int, int, float, int), strict=True)))

@@ -1,0 +1,149 @@
+"""analyze: who gets what, by run; the joined table runs.csv; pictures of the seed-0 experts.
+
+results/slots.csv         a row per run and expert: test images of each digit that choose it
+results/coactivation.csv  a row per run and pair of experts: test images that choose both
+results/runs.csv          a row per run: everything that is one number
+results/accuracy_over_ne.csv  for `dvc plots`: mean accuracy at k = 2 (1 at ne = 1), lc = 1
+results/digits.csv        a row per seed-0 run and pictured digit: its gates
+results/pictures/         a PNG per seed-0 trial, its experts from left to right: above, the router
+                          weights, grey 128 being 0; below, the mean image that the expert receives;
+                          digits.png: the pictured digits
+reports/metrics.json      the study's headline numbers, a DVC metric
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from stages.command import command
+
+METRICS_FILE = Path("reports/metrics.json")
+
+
+@command
+def analyze() -> None:
+    """Count slots, measure specialisation and balance, draw the seed-0 experts, join runs.csv."""
+    import itertools
+    from functools import partial
+
+    import pandas as pd
+
+    from moe import pictures
+    from moe.data import Dataset
+    from moe.grid import RUN_KEYS, runs_of
+    from moe.params import read_params
+    from moe.tables import RESULTS_DIR, read_table, write_table
+    from moe.workers import in_workers, worker_count
+
+    params = read_params()
+    runs = runs_of(params.sweeps)
+    seeds = sorted({run.seed for run in runs})
+    work = partial(analyze_cohort, null_tables=params.analyze.null_tables)
+    cohorts = dict(in_workers(work, seeds, worker_count(params.runtime.workers)))
+    by_run = dict(sorted(itertools.chain(*(cohort.items() for cohort in cohorts.values()))))
+    tables = {name: [] for name in ("slots", "coactivation")}
+    for result in by_run.values():
+        for name, rows in tables.items():
+            rows.extend(result[name])
+    for name, rows in tables.items():
+        write_table(rows, RESULTS_DIR / f"{name}.csv")
+
+    evaluation = read_table(RESULTS_DIR / "evaluation.csv")
+    history = read_table(RESULTS_DIR / "history.csv")
+    measures = pd.DataFrame([run._asdict() | r["measures"] for run, r in by_run.items()])
+    joined = evaluation.merge(_of_training(history), on=RUN_KEYS).merge(measures, on=RUN_KEYS)
+    write_table(joined, RESULTS_DIR / "runs.csv")
+    write_table(accuracy_over_ne(joined), RESULTS_DIR / "accuracy_over_ne.csv")
+    METRICS_FILE.write_text(json.dumps(headline(joined), indent=2) + "\n")
+
+    digits = pictures.draw_digits(Dataset(), params.analyze.pictured_digits)
+    write_table(pictures.gates_of(digits), RESULTS_DIR / "digits.csv")
+    pictures.draw_experts()
+
+
+def analyze_cohort(seed: int, send: object, null_tables: int) -> dict[Any, dict[str, Any]]:
+    """Of every run of a seed: its rows of slots.csv and coactivation.csv, its measures."""
+    import numpy as np
+
+    from moe import routing
+    from moe.data import Dataset, pixels
+    from moe.weights import read_models
+
+    data = Dataset()
+    x, labels = pixels(data.test_x), data.test_y.numpy()
+    cohort = {}
+    for run, model in read_models(seed):
+        routed = routing.route(model, x)
+        slots = routing.slot_counts(routed, labels)
+        together = routing.coactivation(routed)
+        rng = np.random.default_rng((seed, run.ne, run.k))
+        cohort[run] = {
+            "slots": [
+                {
+                    **run._asdict(),
+                    "expert": expert,
+                    **{f"digit_{digit}": n for digit, n in enumerate(counts)},
+                }
+                for expert, counts in enumerate(slots.tolist())
+            ],
+            "coactivation": [
+                {**run._asdict(), "expert": a, "other": b, "images": int(together[a, b])}
+                for a in range(run.ne)
+                for b in range(a + 1, run.ne)
+                if run.k > 1
+            ],
+            "measures": {
+                "gate_entropy": routing.gate_entropy(routed),
+                "max_violation": routing.max_violation(slots),
+                "dead_experts": routing.dead_experts(slots),
+                "nmi": float(routing.normalised_mutual_information(slots)),
+                "nmi_null": routing.nmi_null(slots, null_tables, rng),
+                "experts_per_class": routing.experts_per_class(slots),
+                "classes_per_expert": routing.classes_per_expert(slots),
+            },
+        }
+    return cohort
+
+
+def _of_training(history: Any) -> Any:
+    """A row per run: its last epoch's training accuracy, its router's gradient norms over all."""
+    from moe.grid import RUN_KEYS
+
+    by_run = history.sort_values("epoch").groupby(RUN_KEYS)
+    return by_run.agg(
+        train_accuracy=("train_accuracy", "last"),
+        router_grad_norm=("router_grad_norm", "mean"),
+        router_grad_norm_max=("router_grad_norm_max", "max"),
+    ).reset_index()
+
+
+def accuracy_over_ne(runs: Any) -> Any:
+    """A row per ne, a column per recipe."""
+    of_curve = runs[(runs["lc"] == 1) & (runs["k"] == runs["ne"].clip(upper=2))]
+    return of_curve.pivot_table("accuracy", "ne", "recipe").reset_index()
+
+
+def headline(runs: Any) -> dict[str, Any]:
+    """Runs, mean and best accuracy of each recipe, and its base accuracy, ne = 1.
+
+    best: of a trial's mean over seeds. Recipes without ne = 1 have no base.
+    """
+    from moe.grid import TRIAL_KEYS, Trial
+
+    metrics: dict[str, Any] = {"runs": len(runs), "trials": 0, "recipes": {}}
+    for recipe, of_recipe in runs.groupby("recipe"):
+        trials = of_recipe.groupby(TRIAL_KEYS)["accuracy"].mean()
+        base = of_recipe.loc[of_recipe["ne"] == 1, "accuracy"]
+        metrics["trials"] += len(trials)
+        metrics["recipes"][recipe] = {
+            "runs": len(of_recipe),
+            "mean_accuracy": round(of_recipe["accuracy"].mean(), 5),
+            "best_accuracy": round(trials.max(), 5),
+            "best_trial": str(Trial(*trials.idxmax())),
+            **({"base_accuracy": round(base.mean(), 5)} if len(base) else {}),
+        }
+    return metrics
+
+
+if __name__ == "__main__":
+    analyze()

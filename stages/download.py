@@ -1,0 +1,23 @@
+"""download: data/, the four IDX files of the data set that params.yaml names."""
+
+from pathlib import Path
+
+from stages.command import command
+
+DOWNLOADS = Path(".cache/mnist")  # kept from run to run; DVC empties data/ itself
+
+
+@command
+def download() -> None:
+    """Fetch and verify the data set into data/."""
+    from moe.data import DATA_DIR, Dataset, fetch
+    from moe.params import read_params
+
+    dataset = read_params().data.dataset
+    fetch(dataset, DATA_DIR, DOWNLOADS)
+    data = Dataset(DATA_DIR)
+    print(f"{dataset}: {len(data.train_x):,} training and {len(data.test_x):,} test images")
+
+
+if __name__ == "__main__":
+    download()

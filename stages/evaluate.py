@@ -1,0 +1,61 @@
+"""evaluate: every run's weights on the test set; results/evaluation.csv and confusion.csv."""
+
+from typing import Any
+
+from stages.command import command
+
+
+@command
+def evaluate() -> None:
+    """Measure losses, accuracies and confusion counts of every trained run."""
+    import itertools
+
+    from moe.grid import runs_of
+    from moe.params import read_params
+    from moe.tables import RESULTS_DIR, write_table
+    from moe.workers import in_workers, worker_count
+
+    params = read_params()
+    seeds = sorted({run.seed for run in runs_of(params.sweeps)})
+    done = dict(in_workers(evaluate_cohort, seeds, worker_count(params.runtime.workers)))
+    runs = sorted(itertools.chain(*done.values()), key=lambda pair: pair[0])
+    write_table((row for _, row, _ in runs), RESULTS_DIR / "evaluation.csv")
+    write_table(itertools.chain(*(rows for _, _, rows in runs)), RESULTS_DIR / "confusion.csv")
+
+
+Rows = dict[str, Any]
+
+
+def evaluate_cohort(seed: int, send: object) -> list[tuple[tuple, Rows, list[Rows]]]:
+    """Of every run of a seed: the run, its row of evaluation.csv, its rows of confusion.csv."""
+    from moe.data import CLASSES, Dataset, pixels
+    from moe.evaluation import evaluate as evaluate_model
+    from moe.weights import read_models
+
+    data = Dataset()
+    x, y = pixels(data.test_x), data.test_y.long()
+    cohort = []
+    for run, model in read_models(seed):
+        result = evaluate_model(model, x, y)
+        accuracies = result.class_accuracies.tolist()
+        row = {
+            **run._asdict(),
+            "accuracy": result.accuracy,
+            "network_loss": result.network_loss,
+            "gate_loss": result.gate_loss,
+            **{f"accuracy_{digit}": accuracies[digit] for digit in range(CLASSES)},
+        }
+        counts = [
+            {
+                **run._asdict(),
+                "digit": digit,
+                **{f"predicted_{c}": n for c, n in enumerate(predicted)},
+            }
+            for digit, predicted in enumerate(result.confusion.tolist())
+        ]
+        cohort.append((run, row, counts))
+    return cohort
+
+
+if __name__ == "__main__":
+    evaluate()

@@ -1,0 +1,37 @@
+"""train: every run of the study; weights/ has them by seed, results/history.csv their curves."""
+
+from stages.command import command
+
+
+@command
+def train() -> None:
+    """Train every run of params.yaml that is not yet in the store."""
+    from moe.data import Dataset
+    from moe.engine import HISTORY
+    from moe.grid import RUN_KEYS, runs_of
+    from moe.params import read_params
+    from moe.shards import train_study
+    from moe.store import Store
+    from moe.tables import RESULTS_DIR, write_table
+    from moe.weights import write_weights
+    from stages.progress import TrainingProgress, shown
+
+    params = read_params()
+    runs, data = runs_of(params.sweeps), Dataset()
+    progress = TrainingProgress(len(runs), params.train.epochs, len(data.train_x))
+    with shown(progress):
+        trained = train_study(params, runs, data, Store(), progress.on_epochs, progress.on_runs)
+    write_weights({run: result.weights for run, result in trained.items()})
+    columns = (*RUN_KEYS, "epoch", *HISTORY)
+    write_table(
+        (
+            dict(zip(columns, (*run, epoch, *measures), strict=True))
+            for run, result in trained.items()
+            for epoch, measures in enumerate(result.history.tolist(), start=1)
+        ),
+        RESULTS_DIR / "history.csv",
+    )
+
+
+if __name__ == "__main__":
+    train()

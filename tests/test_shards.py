@@ -1,0 +1,159 @@
+"""A study cut into shards, trained by workers, and taken up again where it was left."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from moe import shards
+from moe.data import Dataset
+from moe.errors import UserError
+from moe.grid import Run, runs_of
+from moe.params import Params, Sweep, Train, read_params
+from moe.shards import Epochs, cut, run_keys, train_study
+from moe.store import Store
+from moe.workers import in_workers, worker_count
+
+ROOT = Path(__file__).parent.parent
+
+
+def small(workers: int = 1, ne: tuple[int, ...] = (1, 2)) -> Params:
+    """2 recipes × (ne, k) of (1, 1), (2, 1), (2, 2) × 2 seeds: 12 runs with ne = 1, 2."""
+    default = read_params(ROOT / "params.yaml")
+    return replace(
+        default,
+        sweeps=(Sweep("small", ("blog", "switch"), ne, (1, 2), (1.0,), 2),),
+        train=Train(epochs=2, batch_size=128, learning_rate=0.001, hidden=4),
+        runtime=replace(default.runtime, workers=workers, experts_per_shard=6),
+    )
+
+
+def train(params: Params, data: Dataset, folder: Path) -> tuple[dict, list[int], list[Epochs]]:
+    finished: list[int] = []
+    told: list[Epochs] = []
+    runs = runs_of(params.sweeps)
+    trained = train_study(params, runs, data, Store(folder), told.append, finished.append)
+    assert set(trained) == set(runs)
+    return trained, finished, told
+
+
+def assert_same_bits(one: dict, other: dict) -> None:
+    for run, trained in one.items():
+        assert torch.equal(trained.history, other[run].history)
+        for name, weights in trained.weights.items():
+            assert torch.equal(weights, other[run].weights[name])
+
+
+def test_the_cut_covers_the_default_study_within_its_limits() -> None:
+    params = read_params(ROOT / "params.yaml")
+    runs = runs_of(params.sweeps)
+    pieces = list(cut(runs, params, images=60_000))
+    assert sorted(run for piece in pieces for run in piece) == list(runs)
+    for piece in pieces:
+        assert len({run.recipe for run in piece}) == 1
+        assert sum(run.ne for run in piece) <= params.runtime.experts_per_shard
+        assert len({run.seed for run in piece}) <= shards.SEEDS_PER_SHARD
+
+
+def test_longer_training_makes_smaller_shards_never_empty_ones() -> None:
+    params = read_params(ROOT / "params.yaml")
+    runs = runs_of(params.sweeps)
+    longer = replace(params, train=replace(params.train, epochs=50))
+    pieces = list(cut(runs, longer, images=60_000))
+    # A tenth of 120 experts; a run of 16 still goes alone.
+    assert max(sum(run.ne for run in piece) for piece in pieces) == 16
+    assert all(sum(run.ne for run in piece) <= 12 or len(piece) == 1 for piece in pieces)
+
+
+def test_workers_give_the_bits_of_one_process_and_tell_their_progress(
+    mnist_5k: Dataset, tmp_path: Path
+) -> None:
+    alone, finished, told = train(small(), mnist_5k, tmp_path / "alone")
+    assert finished[0] == 0
+    assert sum(finished) == 12
+    assert sum(epochs.count for epochs in told) == 24
+    together, _, told = train(small(workers=2), mnist_5k, tmp_path / "together")
+    assert sum(epochs.count for epochs in told) == 24
+    assert_same_bits(alone, together)
+
+
+def test_what_is_finished_is_not_trained_again(mnist_5k: Dataset, tmp_path: Path) -> None:
+    first, _, _ = train(small(), mnist_5k, tmp_path)
+    again, finished, told = train(small(), mnist_5k, tmp_path)
+    assert finished == [12]
+    assert told == []
+    assert_same_bits(first, again)
+    # One more ne brings 2 recipes × k = 1, 2 × 2 seeds.
+    _, finished, told = train(small(ne=(1, 2, 3)), mnist_5k, tmp_path)
+    assert finished[0] == 12
+    assert sum(finished[1:]) == 8
+    assert sum(epochs.count for epochs in told) == 16
+
+
+def test_interrupted_and_taken_up_again_it_ends_with_the_same_bits(
+    mnist_5k: Dataset, tmp_path: Path
+) -> None:
+    whole, _, _ = train(small(), mnist_5k, tmp_path / "whole")
+
+    class PowerError(Exception):
+        pass
+
+    def fail(count: int) -> None:
+        if count:
+            raise PowerError
+
+    params, store = small(), Store(tmp_path / "interrupted")
+    with pytest.raises(PowerError):
+        train_study(params, runs_of(params.sweeps), mnist_5k, store, on_runs=fail)
+    assert len(list(store.entries())) == 1
+    resumed, finished, _ = train(params, mnist_5k, store.folder)
+    assert 0 < finished[0] < 12
+    assert_same_bits(whole, resumed)
+
+
+def test_a_damaged_entry_is_trained_again(mnist_5k: Dataset, tmp_path: Path) -> None:
+    first, _, _ = train(small(), mnist_5k, tmp_path)
+    path = next(tmp_path.glob("*.safetensors"))
+    path.write_bytes(path.read_bytes()[:-1])
+    again, finished, told = train(small(), mnist_5k, tmp_path)
+    assert sum(finished) == 12
+    assert 0 < sum(epochs.count for epochs in told) < 24
+    assert_same_bits(first, again)
+
+
+def test_a_key_changes_with_all_that_the_result_depends_on() -> None:
+    params, cpu = small(), torch.device("cpu")
+    run = Run("blog", 2, 1, 1.0, 0)
+
+    def key(params: Params = params, data: str = "d", run: Run = run) -> str:
+        return run_keys([run], params, data, cpu)[run]
+
+    assert key() == key()
+    assert key(data="other") != key()
+    assert key(run=run._replace(lc=0.5)) != key()
+    assert key(replace(params, train=replace(params.train, epochs=3))) != key()
+    # How it is computed is no part of it.
+    assert key(replace(params, runtime=replace(params.runtime, workers=7))) == key()
+
+
+def test_a_device_that_is_not_there() -> None:
+    with pytest.raises(UserError, match=r"runtime\.device: 'cuda:7': this machine has"):
+        shards.device_named("cuda:7")
+
+
+def test_a_worker_that_is_killed_ends_in_one_line() -> None:
+    with pytest.raises(UserError, match="a worker process was killed"):
+        list(in_workers(kill_yourself, [1, 2], workers=2))
+
+
+def kill_yourself(task: int, send: object) -> None:
+    import os
+    import signal
+
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_worker_count() -> None:
+    assert worker_count(3) == 3
+    assert worker_count("auto") >= 1

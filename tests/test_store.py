@@ -1,0 +1,82 @@
+"""The store of finished runs: what goes in comes out, and what is damaged is never used."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from moe.engine import Trained
+from moe.store import Store, pack
+
+
+def trained(seed: int) -> Trained:
+    generator = torch.Generator().manual_seed(seed)
+    weights = {"router.weight": torch.randn(2, 5, generator=generator)}
+    return Trained(weights, torch.randn(3, 8, generator=generator).double())
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    said: list[str] = []
+    store = Store(tmp_path, said.append)
+    store.said = said  # type: ignore[attr-defined]
+    store.add(pack({"a": trained(0), "b": trained(1)}, {"a": "run a", "b": "run b"}))
+    store.add(pack({"c": trained(2)}, {"c": "run c"}))
+    return store
+
+
+def test_what_goes_in_comes_out(store: Store) -> None:
+    found = store.load({"a", "c", "elsewhere"})
+    assert found.keys() == {"a", "c"}
+    for key, seed in (("a", 0), ("c", 2)):
+        assert torch.equal(found[key].history, trained(seed).history)
+        assert torch.equal(
+            found[key].weights["router.weight"], trained(seed).weights["router.weight"]
+        )
+    names = {key: name for entry in store.entries() for key, name in entry.runs.items()}
+    assert names == {"a": "run a", "b": "run b", "c": "run c"}
+
+
+def test_the_same_runs_are_kept_once(store: Store) -> None:
+    store.add(pack({"c": trained(2)}, {"c": "run c"}))
+    assert len(list(store.entries())) == 2
+
+
+def damage_first_byte(content: bytes) -> bytes:
+    return bytes([content[0] ^ 1]) + content[1:]
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda content: content[:-1],  # truncated in its tensors
+        lambda content: content[:20],  # and in its header
+        lambda content: content[:4],
+        lambda content: b"",
+        lambda content: content[:-3] + b"xyz",  # altered
+        damage_first_byte,  # a header of another length
+        lambda content: b"<html>" + b" " * 500,  # something else altogether
+        lambda content: b"\xff" * 500,
+    ],
+)
+def test_a_damaged_entry_is_reported_set_aside_and_not_used(store: Store, damage) -> None:
+    entry = next(entry for entry in store.entries() if "c" in entry.runs)
+    entry.path.write_bytes(damage(entry.path.read_bytes()))
+    found = store.load({"a", "c"})
+    assert found.keys() == {"a"}
+    assert not entry.path.exists()
+    assert entry.path.with_suffix(".damaged").exists()
+    (line,) = store.said  # type: ignore[attr-defined]
+    assert str(entry.path) in line
+    assert "set aside" in line
+    store.add(pack({"c": trained(2)}, {"c": "run c"}))
+    assert store.load({"c"}).keys() == {"c"}
+
+
+def test_an_unfinished_entry_is_not_seen(store: Store) -> None:
+    (store.folder / ".0123.99.tmp").write_bytes(b"half of it")
+    assert len(list(store.entries())) == 2
+
+
+def test_an_empty_store_is_no_error(tmp_path: Path) -> None:
+    assert Store(tmp_path / "nowhere").load({"a"}) == {}
