@@ -11,11 +11,11 @@ import struct
 from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
-from jaxtyping import UInt8
+from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from moe.errors import UserError
@@ -225,6 +225,27 @@ def batch_order(seed: int, epoch: int, samples: int, batch_size: int) -> Tensor:
         raise ValueError(f"batch_size = {batch_size} is more than the {samples} training images")
     order = np.random.default_rng((seed, epoch, samples)).permutation(samples)
     return torch.from_numpy(order[: steps * batch_size].reshape(steps, batch_size))
+
+
+def random_draws(
+    kind: Literal["normal", "uniform"],
+    seed: int,
+    epoch: int,
+    num_experts: int,
+    steps: int,
+    batch_size: int,
+) -> Float[Tensor, "E steps B"]:
+    """The random numbers of an epoch: standard normal, or uniform in [0, 1).
+
+    An expert's are a function of (seed, epoch, expert) alone, so runs that share experts share
+    their noise, and nothing depends on how many experts or runs there are beside.
+    """
+    draws = []
+    for expert in range(num_experts):
+        rng = np.random.default_rng((seed, epoch, expert, steps, batch_size))
+        draw = rng.standard_normal if kind == "normal" else rng.random
+        draws.append(draw((steps, batch_size), dtype=np.float32))
+    return torch.from_numpy(np.stack(draws))
 
 
 def in_chunks(samples: int, size: int) -> Iterator[slice]:

@@ -1,10 +1,13 @@
-"""Pure functions from router logits to gates and gate losses.
+"""Pure functions from router logits to gates and balancing losses.
 
 Axes: B batch, E experts, K chosen; `*R` any leading axes, such as the runs of a stack. Runs with
 fewer than E experts are padded: their missing logits are -inf, `num_experts` gives their number.
 
 Shazeer: Shazeer et al., Outrageously Large Neural Networks, 2017, arXiv:1701.06538.
+GShard: Lepikhin et al., 2020, arXiv:2006.16668.
 Switch: Fedus et al., Switch Transformers, 2021, arXiv:2101.03961.
+ST-MoE: Zoph et al., 2022, arXiv:2202.08906.
+Loss-free: Wang et al., Auxiliary-Loss-Free Load Balancing Strategy, 2024, arXiv:2408.15664.
 """
 
 import math
@@ -17,29 +20,61 @@ from torch import Tensor
 PerRun = int | Int[Tensor, "*R"]
 
 
+class RouterInputs(NamedTuple):
+    """What a router decides from.
+
+    logits: x · W_router, -inf where a run has no such expert.
+    training: noise, random choice and capacity act in training alone.
+    noise_logits: x · W_noise, for recipes with trainable noise.
+    draws: the batch's own random numbers, standard normal or uniform as the recipe says.
+    bias: added to the scores for selection alone.
+    capacity_factor: an expert takes at most capacity_factor · k · B / ne slots; None: all.
+    """
+
+    logits: Float[Tensor, "*R B E"]
+    top_k: PerRun
+    num_experts: PerRun
+    training: bool = False
+    noise_logits: Float[Tensor, "*R B E"] | None = None
+    draws: Float[Tensor, "*R B E"] | None = None
+    bias: Float[Tensor, "*R E"] | None = None
+    capacity_factor: float | None = None
+
+
 class Routing(NamedTuple):
     """What a router decides for a batch.
 
-    gates: the experts' weights in the output, zero off the top k.
-    chosen: the top k.
+    gates: the experts' weights in the output, zero for experts that do not see the input.
+    chosen: the experts that see the input: the top k, less what was dropped.
     gate_loss: the balancing loss of each run, not yet weighted by lc.
+    z_loss: of each run, not yet weighted; None for recipes without one.
+    dropped: share of each run's slots that were dropped; None for recipes that drop nothing.
     """
 
     gates: Float[Tensor, "*R B E"]
     chosen: Bool[Tensor, "*R B E"]
     gate_loss: Float[Tensor, "*R"]
+    z_loss: Float[Tensor, "*R"] | None = None
+    dropped: Float[Tensor, "*R"] | None = None
 
 
-def top_k_mask(logits: Float[Tensor, "*R B E"], top_k: PerRun) -> Bool[Tensor, "*R B E"]:
-    """True at the top_k largest of each row; of equal ones the lowest index wins.
+# --- choosing
 
-    An expert's rank is the number of experts before it. Counting those compares all pairs, which
-    costs E² but needs no sort, settles ties (torch.topk leaves them open) and lets k differ by run.
+
+def ranks(scores: Float[Tensor, "*R B E"]) -> Int[Tensor, "*R B E"]:
+    """How many experts of its row come before each: 0 for the best; of equals the lower index.
+
+    Comparing all pairs costs E² but needs no sort, and settles ties, which torch.topk leaves open.
     """
-    this, other = logits.unsqueeze(-1), logits.unsqueeze(-2)
-    size = logits.shape[-1]
-    lower_index = torch.ones(size, size, dtype=torch.bool, device=logits.device).tril(-1)
-    rank = ((other > this) | ((other == this) & lower_index)).sum(-1)
+    this, other = scores.unsqueeze(-1), scores.unsqueeze(-2)
+    size = scores.shape[-1]
+    lower_index = torch.ones(size, size, dtype=torch.bool, device=scores.device).tril(-1)
+    return ((other > this) | ((other == this) & lower_index)).sum(-1)
+
+
+def top_k_mask(scores: Float[Tensor, "*R B E"], top_k: PerRun) -> Bool[Tensor, "*R B E"]:
+    """True at the top_k largest of each row; top_k may differ by run."""
+    rank = ranks(scores)
     return rank < _per_run(top_k, rank)
 
 
@@ -66,6 +101,48 @@ def softmax_top_k(
     chosen = top_k_mask(logits, top_k)
     router_probs = logits.softmax(-1)
     return router_probs * chosen, chosen, router_probs
+
+
+def noisy_logits(
+    logits: Float[Tensor, "*R B E"],
+    noise_std: Float[Tensor, "*R B E"],
+    draws: Float[Tensor, "*R B E"],
+) -> Float[Tensor, "*R B E"]:
+    """H(x) of Shazeer eq. 4: logits plus standard normal draws times a trainable spread."""
+    return logits + draws * noise_std
+
+
+def second_at_random(
+    gates: Float[Tensor, "*R B E"],
+    rank: Int[Tensor, "*R B E"],
+    draws: Float[Tensor, "*R B E"],
+) -> Bool[Tensor, "*R B E"]:
+    """GShard algorithm 1, line 18: the first expert always, the second if 2 · gate > draw.
+
+    gates: normalised over the two; draws: uniform in [0, 1).
+    """
+    return (rank == 0) | ((rank == 1) & (2 * gates > draws))
+
+
+def within_capacity(
+    wanted: Bool[Tensor, "*R B E"],
+    rank: Int[Tensor, "*R B E"],
+    capacity: Float[Tensor, "*R"] | float,
+) -> Bool[Tensor, "*R B E"]:
+    """The slots that experts of limited capacity take: all first choices in the order of the batch,
+    then all second choices (GShard algorithm 1; Switch section 2.2)."""
+    limit = torch.as_tensor(capacity, device=rank.device)[..., None, None]
+    taken = torch.zeros_like(rank[..., :1, :])
+    kept = torch.zeros_like(wanted)
+    for place in range(int(rank.masked_fill(~wanted, 0).max()) + 1):
+        asking = wanted & (rank == place)
+        position = taken + asking.cumsum(-2)
+        kept |= asking & (position <= limit)
+        taken = position[..., -1:, :]
+    return kept
+
+
+# --- balancing
 
 
 def importance(gates: Float[Tensor, "*R B E"]) -> Float[Tensor, "*R E"]:
@@ -101,6 +178,59 @@ def switch_loss(
     slots = chosen.to(router_probs.dtype).mean(-2)
     share = slots / torch.as_tensor(top_k, device=slots.device).unsqueeze(-1)
     return torch.as_tensor(num_experts, device=slots.device) * (share * probs_mean).sum(-1)
+
+
+def smooth_load(
+    logits: Float[Tensor, "*R B E"],
+    noisy: Float[Tensor, "*R B E"],
+    noise_std: Float[Tensor, "*R B E"],
+    top_k: PerRun,
+    num_experts: PerRun,
+) -> Float[Tensor, "*R E"]:
+    """Shazeer eq. 8–10: the expected number of inputs of each expert, were its noise drawn again.
+
+    P(x, i) = Φ((logit_i − threshold_i) / std_i), the threshold being the k-th largest noisy logit
+    of the others: the (k + 1)-th of all for an expert in the top k. With k = ne there is no such
+    other, and P is 1.
+    """
+    size = logits.shape[-1]
+    k = _per_run(top_k, logits)
+    n = _per_run(num_experts, logits)
+    real = torch.arange(size, device=logits.device) < n
+    rank = ranks(noisy)
+    ordered = noisy.sort(-1, descending=True).values
+    index = (torch.where(rank < k, k, k - 1) * (k < n)).clamp(max=size - 1)
+    threshold = ordered.gather(-1, index.expand_as(rank))
+    usable = real & (k < n)  # elsewhere differences are infinite: keep them out of the gradient
+    margin = torch.where(usable, logits - threshold, 0)
+    spread = torch.where(usable, noise_std, 1)
+    probability = torch.where(usable, torch.special.ndtr(margin / spread), real.to(logits.dtype))
+    return probability.sum(-2)
+
+
+def z_loss(logits: Float[Tensor, "*R B E"]) -> Float[Tensor, "*R"]:
+    """Mean squared logarithm of the softmax's denominator (ST-MoE eq. 5): keeps logits small."""
+    return logits.logsumexp(-1).square().mean(-1)
+
+
+def gshard_loss(
+    rank: Int[Tensor, "*R B E"], router_probs: Float[Tensor, "*R B E"], num_experts: PerRun
+) -> Float[Tensor, "*R"]:
+    """mean_e(f_e · P_e) · ne² (GShard algorithm 1, line 12, scaled to be 1 at balance).
+
+    f_e is the share of inputs whose first choice is e, P_e the expert's mean probability.
+    """
+    first = (rank == 0).to(router_probs.dtype).mean(-2)
+    n = torch.as_tensor(num_experts, device=rank.device)
+    return n * (first * router_probs.mean(-2)).sum(-1)
+
+
+def bias_step(chosen: Bool[Tensor, "*R B E"], num_experts: PerRun) -> Float[Tensor, "*R E"]:
+    """Loss-free algorithm 1: +1 for an expert with fewer inputs than the mean, −1 with more."""
+    tokens_per_expert = chosen.float().sum(-2)
+    n = torch.as_tensor(num_experts, device=chosen.device).unsqueeze(-1)
+    real = torch.arange(chosen.shape[-1], device=chosen.device) < n
+    return (tokens_per_expert.sum(-1, keepdim=True) / n - tokens_per_expert).sign() * real
 
 
 def _per_run(value: PerRun, like: Tensor) -> Tensor:

@@ -12,19 +12,29 @@ from typing import NamedTuple
 import numpy as np
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from moe import gating
+from moe.gating import RouterInputs, Routing
 from moe.recipes import recipe_named
 
 
 class Aux(NamedTuple):
-    """gate_loss: unweighted scalar; gates (B, E); importance (E,): gates summed over the batch."""
+    """What the router did, to balance it with and to look at.
+
+    gate_loss: unweighted scalar; z_loss: the same, None for recipes without one.
+    gates: (B, E), zero where an expert does not see the input; chosen: (B, E), where it does.
+    importance: (E,), gates summed over the batch.
+    dropped: share of the slots that exceeded the experts' capacity.
+    """
 
     gate_loss: Float[Tensor, ""]
     gates: Float[Tensor, "B E"]
     importance: Float[Tensor, " E"]
+    chosen: Bool[Tensor, "B E"]
+    z_loss: Float[Tensor, ""] | None
+    dropped: Float[Tensor, ""] | None
 
 
 class Experts(nn.Module):
@@ -46,9 +56,13 @@ class MoE(nn.Module):
     """A router and E experts, of which each input uses top_k.
 
     Parameters: router.weight (E, D); experts.w1 (E, D, H), .b1 (E, H), .w2 (E, H, C), .b2 (E, C).
+    `shazeer` has noise.weight (E, D) too, and `loss-free` a buffer selection_bias (E,), which the
+    training loop moves with `balance`.
 
     in_features, hidden_features, out_features: D, H, C.
     recipe: a name in `moe.recipes.RECIPES`.
+    capacity_factor: in training, an expert of `switch` or `gshard` takes at most
+        capacity_factor · K · B / E slots of a batch; None: all.
     seed: where the initial weights come from. Expert i's depend on (seed, i) alone, so models of
         different size share their experts. None draws the seed from torch's generator.
 
@@ -64,6 +78,7 @@ class MoE(nn.Module):
         top_k: int,
         recipe: str = "logits",
         seed: int | None = None,
+        capacity_factor: float | None = None,
     ) -> None:
         super().__init__()
         sizes = {
@@ -80,17 +95,33 @@ class MoE(nn.Module):
             raise ValueError(f"top_k = {top_k} is more than num_experts = {num_experts}")
         self.top_k = top_k
         self.num_experts = num_experts
+        self.capacity_factor = capacity_factor
         self.recipe = recipe_named(recipe)
+        if top_k != (self.recipe.only_k or top_k):
+            raise ValueError(f"top_k = {top_k}, but {recipe} needs {self.recipe.only_k}")
         self.router = nn.Linear(in_features, num_experts, bias=False)
+        if self.recipe.trainable_noise:
+            self.noise = nn.Linear(in_features, num_experts, bias=False)
+            nn.init.zeros_(self.noise.weight)  # a spread of ln 2 everywhere, as in the paper
+        if self.recipe.selection_bias:
+            self.selection_bias: Tensor
+            self.register_buffer("selection_bias", torch.zeros(num_experts))
         self.experts = Experts(num_experts, in_features, hidden_features, out_features)
         seed = int(torch.randint(2**31, ())) if seed is None else seed
         self.load_state_dict(
-            initial_weights(seed, num_experts, in_features, hidden_features, out_features)
+            initial_weights(seed, num_experts, in_features, hidden_features, out_features),
+            strict=False,  # noise and bias start from 0
         )
 
-    def forward(self, x: Float[Tensor, "B D"]) -> tuple[Float[Tensor, "B C"], Aux]:
-        """The mixture's output (B, C), to go into a cross entropy, and what the router did."""
-        routing = self.recipe.route(self.router(x), self.top_k, self.num_experts)
+    def forward(
+        self, x: Float[Tensor, "B D"], draws: Float[Tensor, "B E"] | None = None
+    ) -> tuple[Float[Tensor, "B C"], Aux]:
+        """The mixture's output (B, C), to go into a cross entropy, and what the router did.
+
+        draws: the step's random numbers, for recipes that need them in training; None takes them
+        from torch's generator.
+        """
+        routing = self.recipe.route(self._router_inputs(x, draws))
         output = x.new_zeros(len(x), self.experts.b2.shape[-1])
         for expert in range(self.num_experts):
             rows = routing.chosen[:, expert].nonzero().squeeze(-1)
@@ -99,8 +130,44 @@ class MoE(nn.Module):
                 expert_output = expert_output.softmax(-1)
             gate = routing.gates[rows, expert].unsqueeze(-1)
             output = output.index_add(0, rows, gate * expert_output)
-        aux = Aux(routing.gate_loss, routing.gates, gating.importance(routing.gates))
-        return output, aux
+        return output, Aux(
+            routing.gate_loss,
+            routing.gates,
+            gating.importance(routing.gates),
+            routing.chosen,
+            routing.z_loss,
+            routing.dropped,
+        )
+
+    def _router_inputs(
+        self, x: Float[Tensor, "B D"], draws: Float[Tensor, "B E"] | None = None
+    ) -> RouterInputs:
+        logits = self.router(x)
+        if draws is None and self.training and self.recipe.draws:
+            draw = torch.randn_like if self.recipe.draws == "normal" else torch.rand_like
+            draws = draw(logits)
+        return RouterInputs(
+            logits,
+            self.top_k,
+            self.num_experts,
+            self.training,
+            self.noise(x) if self.recipe.trainable_noise else None,
+            draws,
+            self.selection_bias if self.recipe.selection_bias else None,
+            self.capacity_factor,
+        )
+
+    @torch.no_grad()
+    def route(self, x: Float[Tensor, "B D"]) -> Routing:
+        """The router alone, without gradients."""
+        return self.recipe.route(self._router_inputs(x))
+
+    @torch.no_grad()
+    def balance(self, aux: Aux, rate: float) -> None:
+        """Move the selection bias of `loss-free` after a training step, by at most rate."""
+        if self.recipe.selection_bias:
+            step = gating.bias_step(aux.chosen, self.num_experts)
+            self.selection_bias += rate * step.to(self.selection_bias.dtype)
 
 
 def initial_weights(

@@ -15,7 +15,11 @@ from moe.errors import UserError
 
 PARAMS_FILE = Path("params.yaml")
 
-RecipeName = Literal["blog", "logits", "switch"]
+RecipeName = Literal[
+    *("blog", "logits", "switch", "shazeer", "gshard", "loss-free"),
+    *("random", "dense-active", "dense-total"),
+]
+ONLY_K = {"gshard": 2, "dense-total": 1}  # recipes that allow one k alone
 Whole = Annotated[int, Field(strict=True)]
 Real = Annotated[float, Field(strict=True, allow_inf_nan=False)]
 Positive = Annotated[Whole, Field(ge=1)]
@@ -54,6 +58,9 @@ class Sweep:
                 f"k: {list(self.k)} holds no k that is at most an ne of {list(self.ne)}, "
                 "so the sweep has no cell"
             )
+        for recipe in self.recipe:
+            if recipe in ONLY_K and set(self.k) != {ONLY_K[recipe]}:
+                raise ValueError(f"k: {list(self.k)}: {recipe} allows k = {ONLY_K[recipe]} alone")
 
 
 @_strict
@@ -62,6 +69,9 @@ class Train:
     batch_size: Positive
     learning_rate: Annotated[Real, Field(gt=0)]
     hidden: Positive
+    # Of switch and gshard, and of switch; off unless a study asks for them.
+    capacity_factor: Annotated[Real, Field(gt=0)] | None = None
+    z_loss: Annotated[Real, Field(ge=0)] = 0.0
 
 
 @_strict

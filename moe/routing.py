@@ -9,7 +9,6 @@ Per-class shares are taken within a class, so that a frequent digit counts no mo
 from typing import NamedTuple
 
 import numpy as np
-import torch
 from jaxtyping import Float, Int
 from scipy.special import entr
 from scipy.stats import random_table
@@ -29,10 +28,9 @@ class Routed(NamedTuple):
     chosen: Float[np.ndarray, "N E"]
 
 
-@torch.no_grad()
 def route(model: MoE, x: Float[Tensor, "N D"]) -> Routed:
     """Only the router works; x: pixels in [0, 1]."""
-    routing = model.recipe.route(model.router(x), model.top_k, model.num_experts)
+    routing = model.route(x)
     return Routed(routing.gates.numpy(), routing.chosen.float().numpy())
 
 

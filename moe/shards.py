@@ -52,7 +52,7 @@ class Computation(NamedTuple):
 class Epochs(NamedTuple):
     """What a worker tells: that so many runs have done another epoch, and their test accuracy."""
 
-    count: int
+    runs: int
     accuracy: float
 
 

@@ -1,5 +1,6 @@
 """How training shows where it is: a bar on a terminal, plain lines elsewhere."""
 
+import math
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -11,6 +12,7 @@ from rich.progress import BarColumn, Progress, TextColumn
 from moe.shards import Epochs
 
 SECONDS_BETWEEN_LINES = 5
+MEMORY = 0.9  # of the mean accuracy for what it was
 
 
 class TrainingProgress:
@@ -23,7 +25,7 @@ class TrainingProgress:
         self.total_runs, self.epochs, self.images = runs, epochs, images
         self.runs = self.run_epochs = 0
         self.found: int | None = None  # runs that the store had
-        self.accuracy = float("nan")
+        self.accuracy = math.nan  # on the test set, a mean over what was told of late
         self.started = time.monotonic()
         self.watchers: list[list] = []  # [next time, seconds, function]
 
@@ -33,8 +35,9 @@ class TrainingProgress:
 
     def on_epochs(self, epochs: Epochs) -> None:
         """Runs have done another epoch."""
-        self.run_epochs += epochs.count
-        self.accuracy = epochs.accuracy
+        self.run_epochs += epochs.runs
+        known = epochs.accuracy if math.isnan(self.accuracy) else self.accuracy
+        self.accuracy = MEMORY * known + (1 - MEMORY) * epochs.accuracy
         self._tell()
 
     def on_runs(self, count: int) -> None:
@@ -43,8 +46,15 @@ class TrainingProgress:
             self.found = count
             self.run_epochs = count * self.epochs
             self.started = time.monotonic()
+            new = self.total_runs - count
+            print(f"{count:,} of {self.total_runs:,} runs are in the store, {new:,} are trained")
         self.runs += count
         self._tell()
+
+    def measures(self) -> dict[str, float]:
+        """What a chart of the training shows."""
+        shown = {"runs_done": self.runs, "epochs_done": self.run_epochs}
+        return shown if math.isnan(self.accuracy) else {**shown, "mean_accuracy": self.accuracy}
 
     def _tell(self) -> None:
         now = time.monotonic()

@@ -9,8 +9,9 @@ def train() -> None:
     from moe.data import Dataset
     from moe.engine import HISTORY
     from moe.grid import RUN_KEYS, runs_of
+    from moe.live import Live
     from moe.params import read_params
-    from moe.shards import train_study
+    from moe.shards import Epochs, train_study
     from moe.store import Store
     from moe.tables import RESULTS_DIR, write_table
     from moe.weights import write_weights
@@ -19,8 +20,13 @@ def train() -> None:
     params = read_params()
     runs, data = runs_of(params.sweeps), Dataset()
     progress = TrainingProgress(len(runs), params.train.epochs, len(data.train_x))
-    with shown(progress):
-        trained = train_study(params, runs, data, Store(), progress.on_epochs, progress.on_runs)
+
+    def on_epochs(epochs: Epochs) -> None:
+        live.tell()
+        progress.on_epochs(epochs)
+
+    with Live(params, progress.measures) as live, shown(progress):
+        trained = train_study(params, runs, data, Store(), on_epochs, progress.on_runs)
     write_weights({run: result.weights for run, result in trained.items()})
     columns = (*RUN_KEYS, "epoch", *HISTORY)
     write_table(

@@ -1,10 +1,12 @@
 """The fused engine against `MoE` trained alone, and against itself."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 import torch.nn.functional as F
 
-from moe.data import Dataset, batch_order, pixels
+from moe.data import Dataset, batch_order, pixels, random_draws
 from moe.engine import HISTORY, fused
 from moe.grid import Run
 from moe.layer import MoE
@@ -18,34 +20,52 @@ FIFTY_STEPS = Train(epochs=1, batch_size=80, learning_rate=0.001, hidden=10)
 CELLS = [(1, 1, 1.0, 0), (4, 2, 0.1, 1), (3, 1, 1.0, 0), (8, 4, 10.0, 0), (5, 3, 0.0, 1)]
 
 
+def runs_of(recipe: str) -> list[Run]:
+    """The cells; where the recipe allows one k alone, all with that k."""
+    only = RECIPES[recipe].only_k
+    cells = ((max(ne, only or 1), only or k, lc, seed) for ne, k, lc, seed in CELLS)
+    return [Run(recipe, *cell) for cell in cells]
+
+
 def train_alone(
     run: Run, data: Dataset, settings: Train
 ) -> tuple[dict[str, torch.Tensor], dict[str, float]]:
     """The state dict and last-epoch measures of one `MoE`, by autograd and torch's Adam."""
-    model = MoE(784, settings.hidden, 10, run.ne, run.k, run.recipe, run.seed).double()
+    sizes = (784, settings.hidden, 10, run.ne, run.k)
+    model = MoE(*sizes, run.recipe, run.seed, settings.capacity_factor).double()
     optimizer = torch.optim.Adam(model.parameters(), lr=settings.learning_rate)
     measures = {}
     for epoch in range(settings.epochs):
         steps = []
-        for batch in batch_order(run.seed, epoch, len(data.train_x), settings.batch_size):
+        batches = batch_order(run.seed, epoch, len(data.train_x), settings.batch_size)
+        draws = None
+        if model.recipe.draws:
+            shape = (run.ne, len(batches), settings.batch_size)
+            draws = random_draws(model.recipe.draws, run.seed, epoch, *shape).double()
+        for step, batch in enumerate(batches):
             y = data.train_y[batch].long()
-            output, aux = model(pixels(data.train_x[batch], torch.float64))
+            drawn = None if draws is None else draws[:, step].T
+            output, aux = model.train()(pixels(data.train_x[batch], torch.float64), drawn)
             network_loss = F.cross_entropy(output, y)
             optimizer.zero_grad()
-            (network_loss + run.lc * aux.gate_loss).backward()
-            assert model.router.weight.grad is not None
-            norm = model.router.weight.grad.norm().item()
+            z_loss = 0 if aux.z_loss is None else settings.z_loss * aux.z_loss
+            (network_loss + run.lc * aux.gate_loss + z_loss).backward()
+            gradient = model.router.weight.grad
+            norm = 0.0 if gradient is None else gradient.norm().item()
             correct = (output.argmax(1) == y).double().mean().item()
-            steps.append((network_loss.item(), aux.gate_loss.item(), correct, norm))
+            dropped = 0.0 if aux.dropped is None else aux.dropped.item()
+            steps.append((network_loss.item(), aux.gate_loss.item(), correct, norm, dropped))
             optimizer.step()
+            model.balance(aux, run.lc)
         columns = list(zip(*steps, strict=True))
         means = [sum(column) / len(column) for column in columns]
-        output, aux = model(pixels(data.test_x, torch.float64))
-        tokens = (aux.gates > 0).sum(0).double()
+        output, aux = model.eval()(pixels(data.test_x, torch.float64))
+        tokens = aux.chosen.sum(0).double()
         measures = {
             **dict(zip(HISTORY[:3], means[:3], strict=True)),
             "router_grad_norm": means[3],
             "router_grad_norm_max": max(columns[3]),
+            "dropped": means[4],
             "test_accuracy": (output.argmax(1) == data.test_y).double().mean().item(),
             "max_violation": (tokens.max() / tokens.mean()).item() - 1,
             "dead_experts": (tokens == 0).sum().item(),
@@ -53,23 +73,38 @@ def train_alone(
     return dict(model.state_dict()), measures
 
 
-@pytest.mark.parametrize("recipe", RECIPES)
-def test_every_parameter_is_that_of_the_layer_trained_alone(recipe: str, mnist_5k: Dataset) -> None:
-    runs = [Run(recipe, *cell) for cell in CELLS]
-    for run, trained in zip(
-        runs, fused.train(runs, mnist_5k, FIFTY_STEPS, CPU, torch.float64), strict=True
-    ):
-        weights, measures = train_alone(run, mnist_5k, FIFTY_STEPS)
+def assert_like_alone(runs: list[Run], data: Dataset, settings: Train) -> list[float]:
+    """Returns the share that each run dropped in its last epoch."""
+    dropped = []
+    together = fused.train(runs, data, settings, CPU, torch.float64)
+    for run, trained in zip(runs, together, strict=True):
+        weights, measures = train_alone(run, data, settings)
         assert weights.keys() == trained.weights.keys()
         for name, expected in weights.items():
             torch.testing.assert_close(trained.weights[name], expected, rtol=0, atol=1e-10)
         history = dict(zip(HISTORY, trained.history[-1].tolist(), strict=True))
         assert history == pytest.approx(measures, abs=1e-9)
+        dropped.append(measures["dropped"])
+    return dropped
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_every_parameter_is_that_of_the_layer_trained_alone(recipe: str, mnist_5k: Dataset) -> None:
+    assert_like_alone(runs_of(recipe), mnist_5k, FIFTY_STEPS)
+
+
+@pytest.mark.parametrize("recipe", ["switch", "gshard"])
+def test_the_same_with_limited_capacity_and_z_loss(recipe: str, mnist_5k: Dataset) -> None:
+    limited = replace(FIFTY_STEPS, capacity_factor=1.0, z_loss=0.01)
+    dropped = assert_like_alone(runs_of(recipe), mnist_5k, limited)
+    assert max(dropped) > 0.05
+    (free,) = fused.train(runs_of(recipe)[:1], mnist_5k, FIFTY_STEPS, CPU)
+    assert (free.history[:, HISTORY.index("dropped")] == 0).all()
 
 
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_a_run_does_not_depend_on_its_shard_mates(recipe: str, mnist_5k: Dataset) -> None:
-    runs = [Run(recipe, *cell) for cell in CELLS]
+    runs = runs_of(recipe)
     together = fused.train(runs, mnist_5k, FIFTY_STEPS, CPU, torch.float64)
     for run, trained in zip(runs, together, strict=True):
         (alone,) = fused.train([run], mnist_5k, FIFTY_STEPS, CPU, torch.float64)
@@ -79,7 +114,7 @@ def test_a_run_does_not_depend_on_its_shard_mates(recipe: str, mnist_5k: Dataset
 
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_the_same_shard_gives_the_same_bits(recipe: str, mnist_5k: Dataset) -> None:
-    runs = [Run(recipe, *cell) for cell in CELLS]
+    runs = runs_of(recipe)
     first, second = (fused.train(runs, mnist_5k, FIFTY_STEPS, CPU) for _ in range(2))
     for one, other in zip(first, second, strict=True):
         assert torch.equal(one.history, other.history)

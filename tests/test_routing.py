@@ -56,7 +56,7 @@ def test_nmi_against_its_definition_over_samples() -> None:
 def test_the_null_is_what_shuffled_labels_give() -> None:
     rng = np.random.default_rng(0)
     expert, digit = rng.integers(0, 4, 2000), rng.integers(0, 10, 2000)
-    shuffled = []
+    shuffled, slots = [], np.zeros((4, 10), int)
     for _ in range(200):
         slots = np.zeros((4, 10), int)
         np.add.at(slots, (expert, rng.permutation(digit)), 1)

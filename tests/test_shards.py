@@ -72,9 +72,9 @@ def test_workers_give_the_bits_of_one_process_and_tell_their_progress(
     alone, finished, told = train(small(), mnist_5k, tmp_path / "alone")
     assert finished[0] == 0
     assert sum(finished) == 12
-    assert sum(epochs.count for epochs in told) == 24
+    assert sum(epochs.runs for epochs in told) == 24
     together, _, told = train(small(workers=2), mnist_5k, tmp_path / "together")
-    assert sum(epochs.count for epochs in told) == 24
+    assert sum(epochs.runs for epochs in told) == 24
     assert_same_bits(alone, together)
 
 
@@ -88,7 +88,7 @@ def test_what_is_finished_is_not_trained_again(mnist_5k: Dataset, tmp_path: Path
     _, finished, told = train(small(ne=(1, 2, 3)), mnist_5k, tmp_path)
     assert finished[0] == 12
     assert sum(finished[1:]) == 8
-    assert sum(epochs.count for epochs in told) == 16
+    assert sum(epochs.runs for epochs in told) == 16
 
 
 def test_interrupted_and_taken_up_again_it_ends_with_the_same_bits(
@@ -118,7 +118,7 @@ def test_a_damaged_entry_is_trained_again(mnist_5k: Dataset, tmp_path: Path) -> 
     path.write_bytes(path.read_bytes()[:-1])
     again, finished, told = train(small(), mnist_5k, tmp_path)
     assert sum(finished) == 12
-    assert 0 < sum(epochs.count for epochs in told) < 24
+    assert 0 < sum(epochs.runs for epochs in told) < 24
     assert_same_bits(first, again)
 
 

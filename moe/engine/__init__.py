@@ -1,7 +1,8 @@
 """Engines: each trains many runs at once and gives, for every run, what `MoE` alone would.
 
 HISTORY names what is recorded of a run after each epoch:
-network_loss, gate_loss, train_accuracy: means over the epoch's training batches;
+network_loss, gate_loss, train_accuracy, dropped: means over the epoch's training batches
+(dropped: share of the slots that exceeded an expert's capacity, 0 without a limit);
 test_accuracy, max_violation, dead_experts: on the test set, after the epoch
 (max_violation = max_e T_e / mean T − 1, with T_e the tokens of expert e; Wang et al. 2024);
 router_grad_norm, router_grad_norm_max: mean and largest norm of the router's gradient over steps.
@@ -21,6 +22,7 @@ HISTORY = (
     "router_grad_norm_max",
     "max_violation",
     "dead_experts",
+    "dropped",
 )
 
 

@@ -1,14 +1,14 @@
 """The fused engine: all runs of a shard are one program, for GPUs and for any CPU.
 
-Axes: R runs, G experts of all runs, E experts of the largest run, S seeds, B batch, D inputs,
-H hidden, C classes. The batch comes last, so that every product and every reduction reads
+Axes: R runs, G experts of all runs, E experts of the largest run, J router rows, S seeds, B batch,
+D inputs, H hidden, C classes. The batch comes last, so that every product and every reduction reads
 contiguous memory.
 
-Routers and first layers are one matrix W (G, H + 1, D), row 0 of an expert being its router row,
-so that a step is: one product Z = W xᵀ for each seed, small batched products for the second
-layers, the routing of all runs, the transposed product for the gradient, one Adam. The backward
-of the experts is by hand; the routing, a hundredth of the work, is the recipe's own function under
-autograd, so that a recipe is written once.
+Routers and first layers are one matrix W (G, J + H, D), an expert's first J rows being its router
+row and, with trainable noise, its noise row. So a step is: one product Z = W xᵀ for each seed,
+small batched products for the second layers, the routing of all runs, the transposed product for
+the gradient, one Adam. The backward of the experts is by hand; the routing, a hundredth of the
+work, is the recipe's own function under autograd, so that a recipe is written once.
 """
 
 from collections.abc import Callable, Sequence
@@ -17,8 +17,9 @@ import torch
 from jaxtyping import Float, Float64, Int, UInt8
 from torch import Tensor
 
-from moe.data import CLASSES, Dataset, batch_order, in_chunks, pixels
+from moe.data import CLASSES, Dataset, batch_order, in_chunks, pixels, random_draws
 from moe.engine import HISTORY, Trained
+from moe.gating import RouterInputs, Routing, bias_step
 from moe.grid import Run
 from moe.layer import initial_weights
 from moe.params import Train
@@ -49,7 +50,7 @@ def train(
         batches = torch.stack(
             [batch_order(seed, epoch, len(train_x), settings.batch_size) for seed in stack.seeds], 1
         ).to(device)
-        trained = stack.train_epoch(train_x, train_y, batches)
+        trained = stack.train_epoch(train_x, train_y, batches, epoch)
         tested = stack.test(test_x, test_y)
         measures = {**trained, **tested}
         history.append(torch.stack([measures[name] for name in HISTORY], 1))
@@ -76,7 +77,8 @@ class Stack:
     ) -> None:
         (recipe,) = {run.recipe for run in runs}
         self.runs, self.recipe = runs, recipe_named(recipe)
-        self.device, self.dtype = device, dtype
+        self.routers = 2 if self.recipe.trainable_noise else 1
+        self.settings, self.device, self.dtype = settings, device, dtype
         self._lay_out()
         self._initialise(in_features, settings.hidden)
         self.optimizer = torch.optim.Adam(self.parameters, lr=settings.learning_rate, fused=True)
@@ -102,6 +104,7 @@ class Stack:
         self.expert_at = torch.zeros(len(self.runs) * most, **integers)
         self.expert_at[self.slot] = torch.arange(len(experts), **integers)
         self.padding = self.padding.view(len(self.runs), most, 1)
+        self.bias = torch.zeros(len(self.runs), most, dtype=self.dtype, device=self.device)
         per_seed = [sum(r.ne for r in self.runs if r.seed == seed) for seed in self.seeds]
         ends = torch.tensor(per_seed).cumsum(0).tolist()
         self.experts_of_seed = [slice(e - n, e) for e, n in zip(ends, per_seed, strict=True)]
@@ -118,7 +121,9 @@ class Stack:
             return parts.to(self.device, self.dtype)
 
         router, w1 = stacked("router.weight"), stacked("experts.w1")
-        self.W = torch.cat([router.unsqueeze(1), w1.transpose(1, 2)], 1).contiguous()
+        noise = torch.zeros_like(router)
+        routers = torch.stack([router, noise][: self.routers], 1)
+        self.W = torch.cat([routers, w1.transpose(1, 2)], 1).contiguous()
         self.b1 = stacked("experts.b1").unsqueeze(-1).contiguous()
         self.W2 = stacked("experts.w2").transpose(1, 2).contiguous()
         self.b2 = stacked("experts.b2").unsqueeze(-1).contiguous()
@@ -130,11 +135,15 @@ class Stack:
         """Each run's state dict for MoE, on the CPU."""
         parts = {
             "router.weight": self.W[:, 0],
-            "experts.w1": self.W[:, 1:].transpose(1, 2),
+            "experts.w1": self.W[:, self.routers :].transpose(1, 2),
             "experts.b1": self.b1.squeeze(-1),
             "experts.w2": self.W2.transpose(1, 2),
             "experts.b2": self.b2.squeeze(-1),
         }
+        if self.recipe.trainable_noise:
+            parts["noise.weight"] = self.W[:, 1]
+        if self.recipe.selection_bias:
+            parts["selection_bias"] = self.bias.view(-1)[self.slot]
         sizes = [run.ne for run in self.runs]
         split = {name: part.contiguous().cpu().split(sizes) for name, part in parts.items()}
         return [{name: split[name][row].clone() for name in parts} for row in range(len(self.runs))]
@@ -146,38 +155,58 @@ class Stack:
         x: UInt8[Tensor, "N D"],
         y: Int[Tensor, " N"],
         batches: Int[Tensor, "steps S B"],
+        epoch: int,
     ) -> dict[str, Float64[Tensor, " R"]]:
         """One pass over the batches; nothing in it waits for the device."""
-        names = ("network_loss", "gate_loss", "train_accuracy", "router_grad_norm")
+        names = ("network_loss", "gate_loss", "train_accuracy", "router_grad_norm", "dropped")
         sums = {
             name: torch.zeros(len(self.runs), dtype=torch.float64, device=self.device)
             for name in names
         }
         largest = torch.zeros(len(self.runs), dtype=torch.float64, device=self.device)
-        for batch in batches:
-            measured = self.step(pixels(x[batch], self.dtype), y[batch])
+        draws = self._draws(epoch, *batches.shape)
+        for step, batch in enumerate(batches):
+            drawn = None if draws is None else draws[:, :, step]
+            measured = self.step(pixels(x[batch], self.dtype), y[batch], drawn)
             for name, total in sums.items():
                 total += measured[name]
             torch.maximum(largest, measured["router_grad_norm"].double(), out=largest)
         means = {name: total / len(batches) for name, total in sums.items()}
         return {**means, "router_grad_norm_max": largest}
 
+    def _draws(
+        self, epoch: int, steps: int, seeds: int, batch_size: int
+    ) -> Float[Tensor, "S E steps B"] | None:
+        """The random numbers of each seed's runs for an epoch, if the recipe needs any."""
+        if self.recipe.draws is None:
+            return None
+        most = self.padding.shape[1]
+        of_seed = [
+            random_draws(self.recipe.draws, seed, epoch, most, steps, batch_size)
+            for seed in self.seeds
+        ]
+        return torch.stack(of_seed).to(self.device, self.dtype)
+
     def step(
-        self, x: Float[Tensor, "S B D"], y: Int[Tensor, "S B"]
+        self,
+        x: Float[Tensor, "S B D"],
+        y: Int[Tensor, "S B"],
+        draws: Float[Tensor, "S E B"] | None,
     ) -> dict[str, Float[Tensor, " R"]]:
         """Forward, backward and Adam for one batch of each seed."""
         G, rows, D = self.W.shape
-        R, C, B = len(self.runs), self.W2.shape[1], x.shape[1]
+        R, C, B, J = len(self.runs), self.W2.shape[1], x.shape[1], self.routers
 
         # forward
         Z = self.W.new_empty(G, rows, B)
         for experts, x_seed in zip(self.experts_of_seed, x, strict=True):
             torch.mm(self.W[experts].view(-1, D), x_seed.T, out=Z[experts].view(-1, B))
-        logits = self._padded(Z[:, 0]).requires_grad_()
+        router_out = [self._padded(Z[:, j]).requires_grad_() for j in range(J)]
+        of_run = None if draws is None else draws.index_select(0, self.seed_of_run)
         with torch.enable_grad():
-            routing = self.recipe.route(logits.transpose(1, 2), self.top_k, self.num_experts)
+            routing = self.recipe.route(self._inputs(router_out, of_run, training=True))
         gates = self._packed(routing.gates.detach().transpose(1, 2))
-        hidden = Z[:, 1:].add_(self.b1).relu_()
+        hidden = Z[:, J:].add_(self.b1).relu_()
         expert_out, mixture = self._mix(hidden, gates)
         log_probs = mixture.log_softmax(1)
         target = y.index_select(0, self.seed_of_run).unsqueeze(1)
@@ -199,17 +228,10 @@ class Stack:
         d_hidden = torch.bmm(self.W2.transpose(1, 2), d_out).mul_(hidden > 0)
         torch.sum(d_hidden, 2, keepdim=True, out=self.b1.grad)
 
-        # backward: routing, by autograd through the recipe
-        d_padded = torch.zeros_like(logits).view(-1, B).index_copy_(0, self.slot, d_gates)
-        (d_logits,) = torch.autograd.grad(
-            [routing.gates, routing.gate_loss],
-            logits,
-            [d_padded.view_as(logits).transpose(1, 2), self.loss_coef],
-        )
-
         # backward: the large product, Z now holding its own gradient
-        Z[:, 0] = self._packed(d_logits)
-        Z[:, 1:] = d_hidden
+        for j, d_router in enumerate(self._backward_of(routing, router_out, d_gates)):
+            Z[:, j] = self._packed(d_router)
+        Z[:, J:] = d_hidden
         grad = self.W.grad
         assert grad is not None
         for experts, x_seed in zip(self.experts_of_seed, x, strict=True):
@@ -217,12 +239,53 @@ class Stack:
         square = grad[:, 0].square().sum(1)
         norm = square.new_zeros(R).index_add_(0, self.run_of, square).sqrt()
         self.optimizer.step()
+        if self.recipe.selection_bias:
+            step = bias_step(routing.chosen, self.num_experts)
+            self.bias += self.loss_coef.unsqueeze(-1) * step
         return {
             "network_loss": network_loss,
             "gate_loss": routing.gate_loss.detach(),
             "train_accuracy": correct,
             "router_grad_norm": norm,
+            "dropped": torch.zeros_like(norm) if routing.dropped is None else routing.dropped,
         }
+
+    def _inputs(
+        self,
+        router_out: Sequence[Float[Tensor, "R E B"]],
+        draws: Float[Tensor, "R E B"] | None,
+        training: bool,
+    ) -> RouterInputs:
+        logits, *noise = (out.transpose(1, 2) for out in router_out)
+        return RouterInputs(
+            logits,
+            self.top_k,
+            self.num_experts,
+            training,
+            noise[0] if noise else None,
+            None if draws is None else draws.transpose(1, 2),
+            self.bias,
+            self.settings.capacity_factor,
+        )
+
+    def _backward_of(
+        self,
+        routing: Routing,
+        router_out: Sequence[Float[Tensor, "R E B"]],
+        d_gates: Float[Tensor, "G B"],
+    ) -> Sequence[Float[Tensor, "R E B"]]:
+        """The gradients of what the routers gave, by autograd through the recipe."""
+        d_padded = torch.zeros_like(router_out[0]).view(-1, d_gates.shape[-1])
+        d_padded = d_padded.index_copy_(0, self.slot, d_gates).view_as(router_out[0])
+        terms = [(routing.gates, d_padded.transpose(1, 2)), (routing.gate_loss, self.loss_coef)]
+        if routing.z_loss is not None and self.settings.z_loss:
+            weight = torch.full_like(self.loss_coef, self.settings.z_loss)
+            terms.append((routing.z_loss, weight))
+        terms = [term for term in terms if term[0].requires_grad]
+        if not terms:  # a frozen router, or none
+            return [torch.zeros_like(out) for out in router_out]
+        outputs, weights = zip(*terms, strict=True)
+        return torch.autograd.grad(outputs, router_out, weights)
 
     def _padded(self, packed: Float[Tensor, "G B"]) -> Float[Tensor, "R E B"]:
         """Experts by run, those that a run does not have at −inf."""
@@ -257,9 +320,9 @@ class Stack:
         tokens = torch.zeros(R, E, dtype=torch.float64, device=self.device)
         for chunk in in_chunks(len(x), EVALUATION_BATCH):
             Z = torch.mm(self.W.view(-1, D), pixels(x[chunk], self.dtype).T).view(G, rows, -1)
-            logits = self._padded(Z[:, 0]).transpose(1, 2)
-            routing = self.recipe.route(logits, self.top_k, self.num_experts)
-            hidden = Z[:, 1:].add_(self.b1).relu_()
+            router_out = [self._padded(Z[:, j]) for j in range(self.routers)]
+            routing = self.recipe.route(self._inputs(router_out, None, training=False))
+            hidden = Z[:, self.routers :].add_(self.b1).relu_()
             _, mixture = self._mix(hidden, self._packed(routing.gates.transpose(1, 2)))
             correct += (mixture.argmax(1) == y[chunk]).sum(1)
             tokens += routing.chosen.sum(1)

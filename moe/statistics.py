@@ -1,0 +1,125 @@
+"""Estimates over seeds with 95 % intervals, and tests against a margin.
+
+The unit is the seed: x (n,) holds one number for each. Runs of one seed are paired, so a difference
+between cells is taken within the seed first. Everything here is Student's t or an exact frequency;
+with five seeds a bootstrap would cover far less than it says.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Float
+from scipy import stats
+
+LEVEL = 0.95
+MOST_SEEDS = 1_000
+
+
+class Estimate(NamedTuple):
+    """A number with its 95 % interval, the seeds behind it, and its standard error and degrees of
+    freedom (nan and 0 where there is no variance to speak of)."""
+
+    value: float
+    low: float
+    high: float
+    seeds: int
+    error: float
+    freedom: float
+
+
+class Verdict(NamedTuple):
+    """p of θ > δ, p of θ < δ (one-sided, of the nulls that it is not so), and 2 · the smaller."""
+
+    above: float
+    below: float
+
+    @property
+    def p(self) -> float:
+        return min(1.0, 2 * min(self))
+
+
+def mean_with_interval(x: Float[np.ndarray, "... n"]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Mean, low and high over the last axis, by Student's t; nan bounds for a single number."""
+    n = x.shape[-1]
+    mean = np.asarray(x.mean(-1))
+    if n == 1:
+        return mean, np.full_like(mean, np.nan), np.full_like(mean, np.nan)
+    half = stats.t.ppf((1 + LEVEL) / 2, n - 1) * x.std(-1, ddof=1) / math.sqrt(n)
+    return mean, np.asarray(mean - half), np.asarray(mean + half)
+
+
+def paired(x: Float[np.ndarray, " n"]) -> Estimate:
+    """The mean of one number per seed, usually a difference within the seed."""
+    test = stats.ttest_1samp(x, 0)
+    interval = test.confidence_interval(LEVEL)
+    error = float(np.std(x, ddof=1) / math.sqrt(len(x)))
+    return Estimate(
+        float(np.mean(x)), float(interval.low), float(interval.high), len(x), error, len(x) - 1
+    )
+
+
+def welch(x: Float[np.ndarray, " n"], y: Float[np.ndarray, " m"]) -> Estimate:
+    """Mean of x minus mean of y, independent seeds of unequal variance."""
+    test = stats.ttest_ind(x, y, equal_var=False)
+    interval = test.confidence_interval(LEVEL)
+    error = math.sqrt(np.var(x, ddof=1) / len(x) + np.var(y, ddof=1) / len(y))
+    difference = float(np.mean(x) - np.mean(y))
+    return Estimate(
+        difference,
+        float(interval.low),
+        float(interval.high),
+        min(len(x), len(y)),
+        error,
+        float(test.df),  # type: ignore[attr-defined]
+    )
+
+
+def frequency(hits: int, of: int) -> Estimate:
+    """A share with Wilson's interval."""
+    interval = stats.binomtest(hits, of).proportion_ci(LEVEL, method="wilson")
+    return Estimate(hits / of, float(interval.low), float(interval.high), of, math.nan, 0)
+
+
+def against(estimate: Estimate, margin: float) -> Verdict:
+    """Two one-sided t tests of an estimate against a margin δ."""
+    if estimate.error == 0:
+        above = float(estimate.value <= margin)
+        return Verdict(above, 1 - above if estimate.value != margin else 1.0)
+    t = (estimate.value - margin) / estimate.error
+    return Verdict(float(stats.t.sf(t, estimate.freedom)), float(stats.t.cdf(t, estimate.freedom)))
+
+
+def all_of(parts: Sequence[Verdict]) -> Verdict:
+    """A claim with parts holds if all do (the largest p), and fails if one does (Bonferroni)."""
+    return Verdict(
+        max(part.above for part in parts), min(1.0, len(parts) * min(part.below for part in parts))
+    )
+
+
+def holm(p: Sequence[float]) -> list[float]:
+    """Holm's adjusted p values, in the given order."""
+    order = sorted(range(len(p)), key=lambda i: p[i])
+    adjusted, largest = [0.0] * len(p), 0.0
+    for place, i in enumerate(order):
+        largest = max(largest, min(1.0, (len(p) - place) * p[i]))
+        adjusted[i] = largest
+    return adjusted
+
+
+def seeds_to_decide(estimate: Estimate, margin: float) -> int | None:
+    """The fewest seeds n with t(n) · s / √n < |θ − δ|, were θ and s what they seem; None if that
+    takes more than 1,000."""
+    distance = abs(estimate.value - margin)
+    spread = estimate.error * math.sqrt(estimate.seeds)
+    for n in range(2, MOST_SEEDS + 1):
+        if stats.t.ppf((1 + LEVEL) / 2, n - 1) * spread / math.sqrt(n) < distance:
+            return n
+    return None
+
+
+def slopes(x: Float[np.ndarray, " m"], y: Float[np.ndarray, "n m"]) -> Float[np.ndarray, " n"]:
+    """Each seed's least-squares slope of y on x."""
+    centred = x - x.mean()
+    return y @ centred / (centred @ centred)

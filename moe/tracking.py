@@ -1,0 +1,383 @@
+"""MLflow: one parent run a study, a run for every trial and every run of it; idempotent.
+
+The only module that knows MLflow. Levels, as a tag:
+level=study  the parent: the study's counts, its report and tables as artifacts, the best trial's
+             model; while it trains, epochs done, runs done and accuracy;
+level=trial  one for each (recipe, ne, k, lc): means over seeds, with 95 % intervals (Student's t);
+level=run    one for each seed of it: the columns of runs.csv, and the curves of history.csv under
+             `epoch/…`, a step an epoch.
+
+A child run carries a digest of what it holds. A sync leaves a finished run with the right digest
+alone, and writes anew what is missing, half written or out of date: running it twice adds nothing,
+and a lost database comes back. All timestamps are the parent's start.
+"""
+
+import contextlib
+import hashlib
+import itertools
+import json
+import logging
+import os
+import re
+import subprocess
+import tempfile
+import threading
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pandas as pd
+
+# Before the import: MLflow reads them once. A server that hangs must not hold us up for minutes.
+os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
+os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
+
+import mlflow
+import numpy as np
+from filelock import FileLock
+from mlflow.entities import Metric, Param, RunTag, ViewType
+from mlflow.exceptions import MlflowException
+from mlflow.models import infer_signature
+from mlflow.tracking import MlflowClient
+from requests.exceptions import RequestException
+from safetensors.torch import save_file
+from sqlalchemy import event
+from sqlalchemy.engine import Engine
+from sqlalchemy.exc import SQLAlchemyError
+
+from moe.data import CLASSES
+from moe.engine import HISTORY
+from moe.errors import UserError
+from moe.grid import RUN_KEYS, TRIAL_KEYS, Run, Trial, digest, study_digest
+from moe.params import Params
+from moe.statistics import mean_with_interval
+from moe.weights import read_models
+
+STORE = "sqlite:///mlflow.db"
+LOCK = Path(".cache/track.lock")
+PAGE = 5_000
+NEEDED_TO_PREDICT = ("torch", "numpy", "safetensors", "jaxtyping", "pydantic", "ruamel.yaml")
+BATCH = 1_000  # MLflow's limit on the metrics of one call
+LIVE_SECONDS = 10
+FAILURES = (MlflowException, RequestException, SQLAlchemyError, OSError)
+
+logging.getLogger("mlflow").setLevel(logging.ERROR)
+logging.getLogger("alembic").setLevel(logging.ERROR)
+
+
+class TrackingError(UserError):
+    """MLflow cannot be brought up to date; the message says what to run when it can."""
+
+
+class Results(NamedTuple):
+    """What a sync reads. artifacts: files and folders for the parent."""
+
+    runs: pd.DataFrame
+    history: pd.DataFrame
+    artifacts: Sequence[Path]
+    data_digest: str
+
+
+def client() -> MlflowClient:
+    """For MLFLOW_TRACKING_URI, or mlflow.db in the working folder."""
+    uri = os.environ.get("MLFLOW_TRACKING_URI") or STORE
+    mlflow.set_tracking_uri(uri)
+    return MlflowClient(uri)
+
+
+@event.listens_for(Engine, "connect")
+def _quick_sqlite(connection: Any, record: object) -> None:
+    # A commit that waits for the disk makes a run cost half a second; the sync can be repeated.
+    if type(connection).__module__.startswith("sqlite3"):
+        connection.execute("PRAGMA journal_mode=WAL")
+        connection.execute("PRAGMA synchronous=NORMAL")
+
+
+@contextlib.contextmanager
+def failures_as_one_line() -> Iterator[None]:
+    """MLflow's own errors as TrackingError, without the secrets of a tracking URI."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    except FAILURES as error:
+        reason = " ".join(str(error).split())[:300]
+        uri = without_secrets(os.environ.get("MLFLOW_TRACKING_URI") or STORE)
+        raise TrackingError(
+            f"MLflow at {uri}: {without_secrets(reason)}; "
+            "the results are complete, and when MLflow is back, make track brings it up to date"
+        ) from None
+
+
+def without_secrets(text: str) -> str:
+    """Text with the user and password of every URI taken out."""
+    return re.sub(r"://[^/@\s'\"]*@", "://***@", text)
+
+
+# --- the sync
+
+
+def sync(params: Params, results: Results) -> dict[str, int]:
+    """Bring MLflow up to date; returns the number of runs by level."""
+    LOCK.parent.mkdir(parents=True, exist_ok=True)
+    with failures_as_one_line(), FileLock(LOCK):
+        store, study = client(), study_digest(params)
+        experiment = _experiment(store, params.track.experiment)
+        parent = _parent(store, experiment, params)
+        common = {
+            **_code_version(),
+            "study": study,
+            "dataset": params.data.dataset,
+            "data_digest": results.data_digest,
+            "mlflow.parentRunId": parent.info.run_id,
+        }
+        settings = {name: str(value) for name, value in asdict(params.train).items()}
+        wanted = [*_trials(results.runs), *_runs(results)]
+        present = _present(store, experiment, study)
+        for child in wanted:
+            found = present.pop(child.name, [])
+            good = [run for run in found if _is_good(run, child)][:1]
+            for run in found:
+                if run not in good:
+                    store.delete_run(run.info.run_id)
+            if not good:
+                _write(store, experiment, parent.info.start_time, child, common, settings)
+        for leftover in present.values():  # of a trial or seed that the study no longer has
+            for run in leftover:
+                store.delete_run(run.info.run_id)
+        counts = {"study": 1, "trial": 0, "run": 0}
+        for child in wanted:
+            counts[child.tags["level"]] += 1
+        _finish_parent(store, parent, params, results, counts)
+    return counts
+
+
+class Child(NamedTuple):
+    """A trial or run as MLflow shall have it. curves: (metric, step, value)."""
+
+    name: str
+    tags: Mapping[str, str]
+    params: Mapping[str, str]
+    metrics: Mapping[str, float]
+    curves: Sequence[tuple[str, int, float]] = ()
+
+    @property
+    def content(self) -> str:
+        """A digest of it all."""
+        return digest([self.name, self.params, self.metrics, self.curves])
+
+
+def _trials(runs: pd.DataFrame) -> Iterator[Child]:
+    measures = [name for name in runs.columns if name not in RUN_KEYS]
+    for key, of_trial in runs.groupby(TRIAL_KEYS):
+        trial = Trial(*key)
+        metrics: dict[str, float] = {"seeds": len(of_trial)}
+        for name in measures:
+            mean, low, high = mean_with_interval(of_trial[name].to_numpy())
+            metrics[name] = float(mean)
+            if len(of_trial) > 1:
+                metrics |= {f"{name}_low": float(low), f"{name}_high": float(high)}
+        tags = {"level": "trial", "recipe": trial.recipe, "cell": digest(list(trial))}
+        yield Child(str(trial), tags, _as_params(trial), metrics)
+
+
+def _runs(results: Results) -> Iterator[Child]:
+    curves = {
+        Run(*key): [
+            (f"epoch/{name}", int(row["epoch"]), float(row[name]))
+            for row in rows.to_dict("records")
+            for name in HISTORY
+        ]
+        for key, rows in results.history.groupby(RUN_KEYS)
+    }
+    for row in results.runs.to_dict("records"):
+        run = Run(*(row.pop(name) for name in RUN_KEYS))
+        tags = {
+            "level": "run",
+            "recipe": run.recipe,
+            "seed": str(run.seed),
+            "cell": digest(list(run)),
+        }
+        metrics = {str(name): float(value) for name, value in row.items()}
+        yield Child(str(run), tags, _as_params(run), metrics, curves[run])
+
+
+def _as_params(cell: Trial | Run) -> dict[str, str]:
+    return {
+        name: repr(value) if isinstance(value, float) else str(value)
+        for name, value in cell._asdict().items()
+    }
+
+
+def _experiment(store: MlflowClient, name: str) -> str:
+    found = store.get_experiment_by_name(name)
+    if found is None:
+        try:
+            return store.create_experiment(name, _artifact_location(store))
+        except MlflowException:  # somebody else was first
+            found = store.get_experiment_by_name(name)
+            if found is None:
+                raise
+    return found.experiment_id
+
+
+def _artifact_location(store: MlflowClient) -> str | None:
+    """Beside a SQLite store, whichever copy of the pipeline is first; a server knows its own."""
+    scheme, _, path = store.tracking_uri.partition(":///")
+    return (Path(path).resolve().parent / "mlruns").as_uri() if scheme == "sqlite" else None
+
+
+def _parent(store: MlflowClient, experiment: str, params: Params) -> Any:
+    """The study's run: the oldest of those that bear its digest, or a new one."""
+    study = study_digest(params)
+    found = store.search_runs(
+        [experiment], f"tags.study = '{study}' and tags.level = 'study'", max_results=PAGE
+    )
+    if found:
+        oldest, *doubles = sorted(found, key=lambda run: (run.info.start_time, run.info.run_id))
+        for double in doubles:
+            store.delete_run(double.info.run_id)
+        return oldest
+    tags = {"study": study, "level": "study", "dataset": params.data.dataset, **_code_version()}
+    name = f"study {study[:8]} on {params.data.dataset}"
+    return store.create_run(experiment, tags=tags, run_name=name)
+
+
+def _present(store: MlflowClient, experiment: str, study: str) -> dict[str, list[Any]]:
+    """The study's trials and runs that MLflow has, by name."""
+    by_name: dict[str, list[Any]] = {}
+    token = None
+    while True:
+        query = f"tags.study = '{study}' and tags.level != 'study'"
+        page = store.search_runs([experiment], query, ViewType.ACTIVE_ONLY, PAGE, None, token)
+        for run in page:
+            by_name.setdefault(run.info.run_name, []).append(run)
+        token = page.token
+        if not token:
+            return by_name
+
+
+def _is_good(run: Any, child: Child) -> bool:
+    return run.info.status == "FINISHED" and run.data.tags.get("content") == child.content
+
+
+def _write(
+    store: MlflowClient,
+    experiment: str,
+    time: int,
+    child: Child,
+    tags: Mapping[str, str],
+    settings: Mapping[str, str],
+) -> None:
+    all_tags = {**tags, **child.tags, "content": child.content}
+    run_id = store.create_run(experiment, time, all_tags, child.name).info.run_id
+    metrics = [Metric(name, value, time, 0) for name, value in child.metrics.items()]
+    metrics += [Metric(name, value, time, step) for name, step, value in child.curves]
+    params = [Param(name, value) for name, value in {**child.params, **settings}.items()]
+    store.log_batch(run_id, metrics[:BATCH], params)
+    for start in range(BATCH, len(metrics), BATCH):
+        store.log_batch(run_id, metrics[start : start + BATCH])
+    store.set_terminated(run_id, "FINISHED", time)
+
+
+def _finish_parent(
+    store: MlflowClient, parent: Any, params: Params, results: Results, counts: Mapping[str, int]
+) -> None:
+    """The parent's metrics, artifacts and model; what it has already stays as it is."""
+    run_id, time = parent.info.run_id, parent.info.start_time
+    content = digest([counts, [_file_digest(path) for path in results.artifacts]])
+    if parent.data.tags.get("content") == content and parent.info.status == "FINISHED":
+        return
+    accuracy = results.runs["accuracy"]
+    metrics = {
+        "runs": counts["run"],
+        "trials": counts["trial"],
+        "mean_accuracy": float(accuracy.mean()),
+        "best_accuracy": float(results.runs.groupby(TRIAL_KEYS)["accuracy"].mean().max()),
+    }
+    settings = {name: str(value) for name, value in asdict(params.train).items()}
+    tags = {"data_digest": results.data_digest, **_code_version()}
+    store.log_batch(
+        run_id,
+        [Metric(name, value, time, 0) for name, value in metrics.items()],
+        [Param(name, value) for name, value in settings.items()],
+        [RunTag(name, value) for name, value in tags.items()],
+    )
+    for path in results.artifacts:
+        log = store.log_artifacts if path.is_dir() else store.log_artifact
+        log(run_id, str(path), *([path.name] if path.is_dir() else []))
+    _log_best_model(results.runs, run_id)
+    store.set_tag(run_id, "content", content)
+    store.set_terminated(run_id, "FINISHED")
+
+
+def _log_best_model(runs: pd.DataFrame, run_id: str) -> None:
+    """The seed-0 model of the trial with the best mean, as moe/served.py says."""
+    means = runs.groupby(TRIAL_KEYS)["accuracy"].mean()
+    trial = Trial(*list(means.index)[int(means.argmax())])
+    model = next(model for run, model in read_models(0) if run.trial == trial)
+    example = np.zeros((1, model.router.in_features), np.float32)
+    with tempfile.TemporaryDirectory() as folder, mlflow.start_run(run_id=run_id):
+        weights = Path(folder) / "weights.safetensors"
+        save_file(model.state_dict(), weights, {"trial": json.dumps(list(trial))})
+        mlflow.pyfunc.log_model(
+            name="best",
+            python_model=str(Path(__file__).parent / "served.py"),
+            artifacts={"weights": str(weights)},
+            code_paths=[str(Path(__file__).parent)],
+            signature=infer_signature(example, example[:, :CLASSES]),
+            input_example=example,
+            pip_requirements=[f"{name}=={version(name)}" for name in NEEDED_TO_PREDICT],
+        )
+
+
+def _file_digest(path: Path) -> str:
+    files = sorted(path.rglob("*")) if path.is_dir() else [path]
+    parts = [hashlib.sha256(file.read_bytes()).hexdigest() for file in files if file.is_file()]
+    return digest([path.name, parts])
+
+
+def _code_version() -> dict[str, str]:
+    """The git tags that MLflow's client, unlike its fluent interface, never sets."""
+
+    def git(*words: str) -> str:
+        return subprocess.run(["git", *words], capture_output=True, text=True).stdout.strip()
+
+    commit = git("rev-parse", "HEAD")
+    if not commit:
+        return {}
+    dirty = git("status", "--porcelain", "--untracked-files=no")
+    return {"mlflow.source.git.commit": commit, "git_dirty": str(bool(dirty)).lower()}
+
+
+# --- while it trains
+
+
+def show_live(
+    params: Params,
+    measure: Callable[[], Mapping[str, float]],
+    over: threading.Event,
+    status: Callable[[], str],
+) -> None:
+    """Log a study's progress on its parent run every few seconds until it is over.
+
+    measure: what to show; status: how the training ended, asked when it is over.
+    """
+    with failures_as_one_line():
+        store = client()
+        experiment = _experiment(store, params.track.experiment)
+        run_id = _parent(store, experiment, params).info.run_id
+        store.update_run(run_id, "RUNNING")
+        for step in itertools.count():
+            is_over = over.wait(LIVE_SECONDS if step else 0)
+            for name, value in measure().items():
+                store.log_metric(run_id, f"live/{name}", value, step=step)
+            if is_over:
+                break
+        store.set_terminated(run_id, status())

@@ -1,0 +1,44 @@
+"""track: every trial and run of the study in MLflow; results/tracked.json says what is there.
+
+The receipt is git-ignored: in a fresh clone the stage is out of date, and fills an empty MLflow.
+"""
+
+import json
+from pathlib import Path
+
+from stages.command import command
+
+ARTIFACTS = ("params.yaml", "results/runs.csv", "reports")
+
+
+@command
+def track() -> None:
+    """Bring MLflow up to date with the results; doing it twice adds nothing."""
+    from moe.data import Dataset
+    from moe.grid import study_digest
+    from moe.params import read_params
+    from moe.tables import RESULTS_DIR, read_table
+    from moe.tracking import Results, sync
+
+    params = read_params()
+    counts = sync(
+        params,
+        Results(
+            runs=read_table(RESULTS_DIR / "runs.csv"),
+            history=read_table(RESULTS_DIR / "history.csv"),
+            artifacts=[Path(name) for name in ARTIFACTS],
+            data_digest=Dataset().digest,
+        ),
+    )
+    receipt = {
+        "experiment": params.track.experiment,
+        "study": study_digest(params),
+        "trials": counts["trial"],
+        "runs": counts["run"],
+    }
+    (RESULTS_DIR / "tracked.json").write_text(json.dumps(receipt, indent=2) + "\n")
+    print(f"MLflow has {counts['trial']:,} trials and {counts['run']:,} runs of the study: make ui")
+
+
+if __name__ == "__main__":
+    track()
