@@ -12,11 +12,9 @@ from PIL import Image
 
 from moe import routing
 from moe.data import CLASSES, Dataset, pixels
-from moe.grid import Trial
-from moe.tables import RESULTS_DIR
+from moe.tables import PICTURES_DIR, picture_of
 from moe.weights import read_models
 
-PICTURES_DIR = RESULTS_DIR / "pictures"
 SIDE = 28  # pixels
 SEED = 0
 
@@ -65,11 +63,6 @@ def draw_experts() -> None:
         weights = model.router.weight.detach().numpy()
         signed = 128 + 127 * weights / np.abs(weights).max()
         _save(np.stack([signed, received]).round(), picture_of(run.trial))
-
-
-def picture_of(trial: Trial) -> Path:
-    """The file that draw_experts writes for a trial."""
-    return PICTURES_DIR / f"{str(trial).replace('/', ',')}.png"
 
 
 def _save(tiles: Float[np.ndarray, "rows E D"] | UInt8[np.ndarray, "rows E D"], path: Path) -> None:

@@ -6,9 +6,10 @@ from typing import Any
 
 import pandas as pd
 
-from moe.grid import RUN_KEYS
+from moe.grid import RUN_KEYS, Trial
 
 RESULTS_DIR = Path("results")
+PICTURES_DIR = RESULTS_DIR / "pictures"
 
 
 def write_table(rows: Iterable[Mapping[str, Any]] | pd.DataFrame, path: Path) -> None:
@@ -22,3 +23,8 @@ def write_table(rows: Iterable[Mapping[str, Any]] | pd.DataFrame, path: Path) ->
 def read_table(path: Path) -> pd.DataFrame:
     """A table whose first columns are recipe, ne, k, lc, seed."""
     return pd.read_csv(path, dtype=dict(zip(RUN_KEYS, (str, int, int, float, int), strict=True)))
+
+
+def picture_of(trial: Trial, results: Path = RESULTS_DIR) -> Path:
+    """The picture of a trial's seed-0 experts: above, router weights; below, what they get."""
+    return results / PICTURES_DIR.name / f"{str(trial).replace('/', ',')}.png"

@@ -49,9 +49,13 @@ def closure(source: str) -> set[str]:
     return reached
 
 
+# What a stage hands to MLflow by name instead of importing it
+BY_NAME = {"track": {"moe/served.py"}}
+
+
 @pytest.mark.parametrize("stage", STAGES)
 def test_a_stage_depends_on_every_module_it_imports(stage: str) -> None:
     deps = {dep for dep in STAGES[stage]["deps"] if dep.startswith(("moe/", "stages/"))}
     # An empty __init__.py says nothing that a result could depend on.
     code = {file for file in closure(f"stages/{stage}.py") if (ROOT / file).read_text().strip()}
-    assert {dep for dep in deps if dep.endswith(".py")} == code
+    assert {dep for dep in deps if dep.endswith(".py")} == code | BY_NAME.get(stage, set())

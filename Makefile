@@ -1,0 +1,85 @@
+# Every target that needs it sets up .venv by itself, again when pyproject.toml or constraints.txt
+# changed. pip's own settings (index, constraints, cache) are honoured, so a CPU-only torch is a
+# matter of PIP_INDEX_URL or PIP_EXTRA_INDEX_URL.
+
+SHELL := /bin/bash
+BIN := $(CURDIR)/.venv/bin
+READY := .venv/.ready
+# Stages are `python -m ...` and MLflow starts others: all of them have to be those of .venv.
+export PATH := $(BIN):$(PATH)
+export MLFLOW_TRACKING_URI ?= sqlite:///$(CURDIR)/mlflow.db
+export DO_NOT_TRACK := 1
+
+.DEFAULT_GOAL := help
+.PHONY: help setup check demo repro study report ui track test lint format clean clean-cache cache
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: $(READY) ## create or update .venv
+
+$(READY): pyproject.toml constraints.txt $(wildcard setup.py moe/engine/kernel.c)
+	test -x $(BIN)/python || python3 -m venv .venv
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev]'
+	touch $@
+
+check: $(READY) ## say what is wrong with params.yaml, if anything
+	@python -m stages.check
+
+repro: check ## the study of params.yaml: train, evaluate, analyze, report, track
+	dvc repro
+
+demo: $(READY) ## the whole pipeline in about a minute, on 5,000 embedded images, in .work/demo
+	$(call copy_of_pipeline,demo)
+	cd .work/demo && python -m stages.check && dvc repro
+	@echo "the report: .work/demo/reports/index.html    the runs: make ui"
+
+study: $(READY) ## the study with 20 seeds everywhere, in .work/study
+	$(call copy_of_pipeline,study)
+	cd .work/study && python -m stages.check && dvc repro
+	@echo "the report: .work/study/reports/index.html    the runs: make ui"
+
+report: check ## render the report from the tables in results/, without training
+	dvc repro --single-item --force report
+
+track: check ## bring MLflow up to date with the results
+	dvc repro --single-item --force track
+
+ui: $(READY) ## compare the runs in MLflow, on http://127.0.0.1:5000
+	mlflow ui --host 127.0.0.1 --port 5000 --backend-store-uri "$$MLFLOW_TRACKING_URI"
+
+test: $(READY) ## the tests
+	pytest -n 2 --dist loadfile
+
+test-browser: $(READY) ## the report and the explorer in a real browser
+	pytest tests/browser
+
+lint: $(READY) ## ruff and pyright
+	ruff check .
+	ruff format --check .
+	pyright --level error
+
+format: $(READY) ## let ruff put the code in order
+	ruff check --fix .
+	ruff format .
+
+cache: $(READY) ## what the store of finished runs holds
+	@python -m stages.cache
+
+clean: ## remove copies of the pipeline and what tools leave behind, never results
+	rm -rf .work build *.egg-info .pytest_cache .ruff_cache .hypothesis dvc_plots
+
+clean-cache: ## empty the store of finished runs
+	rm -rf .cache/shards
+
+# A copy of the pipeline in .work/NAME with the params of studies/NAME.yaml: its own results, report
+# and dvc.lock; the same store of finished runs, downloads, DVC cache and MLflow.
+define copy_of_pipeline
+	mkdir -p .work/$(1)/.dvc .work/$(1)/reports .cache .dvc/cache
+	rm -rf .work/$(1)/moe .work/$(1)/stages .work/$(1)/reports/template
+	cp -R moe stages dvc.yaml .dvcignore .work/$(1)/
+	cp -R reports/template .work/$(1)/reports/
+	cp studies/$(1).yaml .work/$(1)/params.yaml
+	ln -sfn ../../.cache .work/$(1)/.cache
+	printf '[core]\n    no_scm = true\n    analytics = false\n    check_update = false\n[cache]\n    dir = ../../../.dvc/cache\n' > .work/$(1)/.dvc/config
+endef

@@ -1,0 +1,81 @@
+"""The study's tables, and what figures ask of them."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from moe.grid import RUN_KEYS, Trial
+from moe.statistics import mean_with_interval
+from moe.tables import read_table
+
+DIGITS = range(10)
+
+
+class Tables(NamedTuple):
+    """What a study left in results/; folder: where; hidden: width of its experts."""
+
+    folder: Path
+    hidden: int
+    runs: pd.DataFrame
+    history: pd.DataFrame
+    confusion: pd.DataFrame
+    slots: pd.DataFrame
+    coactivation: pd.DataFrame
+
+    @property
+    def recipes(self) -> list[str]:
+        """The source's two readings, those of them that the study has; else whatever it has."""
+        present = list(dict.fromkeys(self.runs["recipe"]))
+        return [name for name in ("blog", "logits") if name in present] or present[:2]
+
+
+def read_tables(folder: Path, hidden: int) -> Tables:
+    """Read what the stages before wrote."""
+    names = ("runs", "history", "confusion", "slots", "coactivation")
+    return Tables(folder, hidden, *(read_table(folder / f"{name}.csv") for name in names))
+
+
+def cells(table: pd.DataFrame, **wanted: Any) -> pd.DataFrame:
+    """The rows with these values; a list allows each of its values."""
+    keep = np.ones(len(table), bool)
+    for name, value in wanted.items():
+        keep &= table[name].isin(value if isinstance(value, list | set) else [value])
+    return table[keep]
+
+
+def over_seeds(table: pd.DataFrame, by: Sequence[str], value: str) -> pd.DataFrame:
+    """Columns by, mean, low, high, seeds: the mean over seeds with its 95 % interval."""
+    rows = []
+    for key, group in table.groupby(list(by)):
+        mean, low, high = mean_with_interval(group[value].to_numpy())
+        named = dict(zip(by, key, strict=True))
+        rows.append({**named, "mean": mean, "low": low, "high": high, "seeds": len(group)})
+    frame = pd.DataFrame(rows, columns=[*by, "mean", "low", "high", "seeds"])
+    return frame.astype({"mean": float, "low": float, "high": float})
+
+
+def mean_over_ne(table: pd.DataFrame, by: Sequence[str], value: str) -> pd.DataFrame:
+    """Each seed's mean over the ne that every value of `by` has, one row a seed."""
+    if table.empty:
+        return table
+    groups = [set(group["ne"]) for _, group in table.groupby(list(by))]
+    common = cells(table, ne=set.intersection(*groups))
+    return common.groupby([*by, "seed"])[value].mean().reset_index()
+
+
+def seed_0(table: pd.DataFrame, trial: Trial) -> pd.DataFrame:
+    """The rows of a trial's first model."""
+    return cells(table, **trial._asdict(), seed=0)
+
+
+def counts_of(table: pd.DataFrame, prefix: str) -> np.ndarray:
+    """The columns prefix_0 … prefix_9 as an array."""
+    return table[[f"{prefix}_{digit}" for digit in DIGITS]].to_numpy()
+
+
+def run_count(table: pd.DataFrame) -> int:
+    """How many runs a table is about."""
+    return len(table[RUN_KEYS].drop_duplicates())

@@ -1,0 +1,21 @@
+"""report: reports/index.html, its figures one by one, and the claims with their verdicts."""
+
+from stages.command import command
+
+
+@command
+def report() -> None:
+    """Render the report from the tables in results/."""
+    from moe.figures.tables import read_tables
+    from moe.params import read_params
+    from moe.report import REPORTS_DIR, write_report
+    from moe.tables import RESULTS_DIR
+
+    params = read_params()
+    tables = read_tables(RESULTS_DIR, params.train.hidden)
+    write_report(tables, params, [], REPORTS_DIR)
+    print(f"{REPORTS_DIR / 'index.html'}: {len(tables.runs):,} runs")
+
+
+if __name__ == "__main__":
+    report()

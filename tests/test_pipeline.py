@@ -1,0 +1,208 @@
+"""The true pipeline, by `dvc repro` in a copy of the project, with a real MLflow store."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import mlflow
+import pandas as pd
+import pytest
+from ruamel.yaml import YAML
+
+ROOT = Path(__file__).parent.parent
+STAGES = ("download", "train", "evaluate", "analyze", "report", "track")
+yaml = YAML()
+
+
+class Copy:
+    """A clone of the working tree in an empty folder, and commands run in it."""
+
+    def __init__(self, folder: Path, mirror: Path | None = None) -> None:
+        self.folder = folder
+        listed = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+        files = subprocess.run(listed, cwd=ROOT, capture_output=True, check=True, text=True)
+        for name in filter(None, files.stdout.split("\0")):
+            if (ROOT / name).is_file() and name != "dvc.lock":
+                (folder / name).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(ROOT / name, folder / name)
+        for built in (ROOT / "moe").rglob("*.so"):
+            shutil.copyfile(built, folder / built.relative_to(ROOT))
+        subprocess.run(["git", "init", "-q"], cwd=folder, check=True)
+        subprocess.run(["git", "add", "-A"], cwd=folder, check=True)
+        who = ["-c", "user.name=Test", "-c", "user.email=test@example.org"]
+        subprocess.run(["git", *who, "commit", "-qm", "clone"], cwd=folder, check=True)
+        self.environment = {
+            **os.environ,
+            "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+            "MLFLOW_TRACKING_URI": f"sqlite:///{folder}/mlflow.db",
+            "PYTHONPATH": "",
+            **({"MNIST_MIRROR": str(mirror)} if mirror else {}),
+        }
+
+    def params(self, **sections: dict | list) -> None:
+        """Replace or update sections of params.yaml."""
+        path = self.folder / "params.yaml"
+        tree = yaml.load(path)
+        for name, section in sections.items():
+            if isinstance(section, dict):
+                tree[name].update(section)
+            else:
+                tree[name] = section
+        yaml.dump(tree, path)
+
+    def run(self, *command: str, check: bool = True) -> subprocess.CompletedProcess:
+        done = subprocess.run(
+            command, cwd=self.folder, env=self.environment, capture_output=True, text=True
+        )
+        assert not check or done.returncode == 0, done.stdout + done.stderr
+        return done
+
+    def repro(self) -> str:
+        done = self.run("dvc", "repro")
+        return done.stdout + done.stderr
+
+    def tracked(self) -> pd.DataFrame:
+        """Every MLflow run, with its level."""
+        mlflow.set_tracking_uri(self.environment["MLFLOW_TRACKING_URI"])
+        experiment = mlflow.get_experiment_by_name("moe-mnist")
+        assert experiment is not None
+        frame = mlflow.search_runs([experiment.experiment_id], output_format="pandas")
+        assert isinstance(frame, pd.DataFrame)
+        return frame
+
+    def outputs(self) -> dict[str, bytes]:
+        """Every file of results/ and reports/, by name."""
+        return {
+            str(path.relative_to(self.folder)): path.read_bytes()
+            for folder in ("results", "reports")
+            for path in sorted((self.folder / folder).rglob("*"))
+            if path.is_file()
+        }
+
+
+def sweep(**axes: list | int) -> list:
+    cells = {"recipe": ["blog", "switch"], "ne": [1, 2], "k": [1, 2], "lc": [1], "seeds": 2}
+    return [{"name": "small", **cells, **axes}]
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory) -> Copy:
+    """2 recipes × (ne, k) = (1, 1), (2, 1), (2, 2) × 2 seeds on mnist-5k, run to the end."""
+    copy = Copy(tmp_path_factory.mktemp("small"))
+    copy.params(data={"dataset": "mnist-5k"}, sweeps=sweep(), train={"epochs": 2})
+    said = copy.repro()
+    for stage in STAGES:
+        assert f"Running stage '{stage}'" in said
+    return copy
+
+
+def test_every_run_is_in_every_table(small: Copy) -> None:
+    runs = pd.read_csv(small.folder / "results/runs.csv")
+    assert list(runs.columns[:8]) == [
+        *("recipe", "ne", "k", "lc", "seed"),
+        *("accuracy", "network_loss", "gate_loss"),
+    ]
+    assert len(runs) == 12
+    assert runs["accuracy"].between(0.2, 1).all()
+    history = pd.read_csv(small.folder / "results/history.csv")
+    assert len(history) == 12 * 2
+    # The engine's last test accuracy is that of MoE with the weights that came out.
+    last = history[history["epoch"] == 2].reset_index(drop=True)
+    assert (last["test_accuracy"] - runs["accuracy"]).abs().max() < 0.0011  # an image
+    confusion = pd.read_csv(small.folder / "results/confusion.csv")
+    assert confusion.filter(like="predicted_").sum(axis=1).eq(100).all()
+    slots = pd.read_csv(small.folder / "results/slots.csv")
+    by_run = slots.groupby(["recipe", "ne", "k", "lc", "seed"]).sum().filter(like="digit_").sum(1)
+    assert (by_run == 1000 * by_run.index.get_level_values("k")).all()
+    metrics = json.loads((small.folder / "reports/metrics.json").read_text())
+    assert metrics["runs"] == 12
+    blog = runs[runs["recipe"] == "blog"]
+    assert metrics["recipes"]["blog"]["mean_accuracy"] == pytest.approx(blog["accuracy"].mean())
+
+
+def test_the_report_is_there(small: Copy) -> None:
+    html = (small.folder / "reports/index.html").read_text()
+    assert "mnist-5k" in html
+    names = {path.name[:2] for path in (small.folder / "reports/figures").iterdir()}
+    assert {f"{number:02}" for number in range(2, 10)} <= names
+
+
+def test_mlflow_has_every_run_and_track_adds_none(small: Copy) -> None:
+    first = small.tracked()
+    levels = first["tags.level"].value_counts().to_dict()
+    assert levels == {"study": 1, "trial": 6, "run": 12}
+    small.run("dvc", "repro", "-s", "-f", "track")
+    second = small.tracked()
+    assert sorted(second["run_id"]) == sorted(first["run_id"])
+
+
+def test_again_it_does_nothing(small: Copy) -> None:
+    assert "Data and pipelines are up to date" in small.repro()
+
+
+def test_the_report_renders_to_the_same_bytes_from_tables_alone(small: Copy) -> None:
+    before = small.outputs()
+    for gone in ("weights", "data", ".cache", ".dvc/cache"):
+        shutil.move(small.folder / gone, small.folder / f"away-{gone.replace('/', '-')}")
+    small.run("dvc", "repro", "-s", "-f", "report")
+    assert small.outputs() == before
+    for gone in ("weights", "data", ".cache", ".dvc/cache"):
+        shutil.move(small.folder / f"away-{gone.replace('/', '-')}", small.folder / gone)
+
+
+def test_one_more_ne_trains_its_cells_alone(small: Copy) -> None:
+    before = pd.read_csv(small.folder / "results/runs.csv")
+    small.params(sweeps=sweep(ne=[1, 2, 3]))
+    said = small.repro()
+    # 2 recipes × k = 1, 2 × 2 seeds of ne = 3
+    assert "12 of 20 runs are in the store, 8 are trained" in said
+    after = pd.read_csv(small.folder / "results/runs.csv")
+    pd.testing.assert_frame_equal(after[after["ne"] < 3].reset_index(drop=True), before)
+
+
+def test_a_lost_output_comes_back_without_training(small: Copy) -> None:
+    before = small.outputs()
+    shutil.rmtree(small.folder / "weights")
+    (small.folder / "results/history.csv").unlink()
+    small.repro()
+    assert small.outputs() == before
+
+
+def test_bad_params_cost_nothing(small: Copy) -> None:
+    before = small.outputs()
+    good = (small.folder / "params.yaml").read_bytes()
+    small.params(train={"epochs": 0})
+    for stage in ("check", *STAGES):
+        done = small.run(sys.executable, "-m", f"stages.{stage}", check=False)
+        assert done.returncode == 2
+        assert "train.epochs: 0" in done.stderr
+        assert "Traceback" not in done.stderr
+    assert small.outputs() == before
+    (small.folder / "params.yaml").write_bytes(good)
+
+
+def test_a_study_on_all_of_mnist(mirror: Path, tmp_path: Path) -> None:
+    copy = Copy(tmp_path, mirror)
+    copy.params(sweeps=sweep(recipe=["logits"], seeds=1), train={"epochs": 1})
+    copy.repro()
+    runs = pd.read_csv(tmp_path / "results/runs.csv")
+    assert len(runs) == 3
+    assert runs["accuracy"].between(0.85, 0.97).all()
+    assert "up to date" in copy.repro()
+
+
+@pytest.mark.parametrize("stage", ["check", "cache", *STAGES])
+def test_help_loads_nothing_heavy(stage: str) -> None:
+    code = (
+        f"import sys; from stages.{stage} import {stage}\n"
+        f"try: {stage}(['--help'])\n"
+        "except SystemExit: pass\n"
+        "heavy = {'torch', 'mlflow', 'pandas', 'matplotlib', 'scipy', 'numpy'} & set(sys.modules)\n"
+        "sys.exit(f'loads {heavy}' if heavy else 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "Usage" in done.stdout
