@@ -10,9 +10,9 @@ from markupsafe import Markup
 
 from moe.figures import Figure, Tables, all_figures
 from moe.figures.classes import dropped_digits
-from moe.figures.tables import cells, mean_over_ne, over_seeds
 from moe.grid import TRIAL_KEYS
 from moe.params import Params
+from moe.results import cells, mean_over_ne, over_seeds
 
 REPORTS_DIR = Path("reports")
 TEMPLATE_DIR = REPORTS_DIR / "template"

@@ -6,9 +6,9 @@ from stages.command import command
 @command
 def report() -> None:
     """Render the report from the tables in results/."""
-    from moe.figures.tables import read_tables
     from moe.params import read_params
     from moe.report import REPORTS_DIR, write_report
+    from moe.results import read_tables
     from moe.tables import RESULTS_DIR
 
     params = read_params()

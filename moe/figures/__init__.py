@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 from moe.figures import classes, experts, layer, sweeps
 from moe.figures.style import Figure
-from moe.figures.tables import Tables
+from moe.results import Tables
 
 __all__ = ["Figure", "Tables", "all_figures"]
 

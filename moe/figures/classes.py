@@ -5,7 +5,7 @@ import pandas as pd
 
 from moe.figures import style
 from moe.figures.style import Figure, canvas, heatmap
-from moe.figures.tables import DIGITS, Tables, cells, counts_of, over_seeds
+from moe.results import DIGITS, Tables, cells, counts_of, over_seeds
 from moe.statistics import frequency
 
 POINTS = 100

@@ -8,8 +8,8 @@ from PIL import Image
 
 from moe.figures import style
 from moe.figures.style import Figure, canvas, heatmap, ne_axis, plot_lines
-from moe.figures.tables import DIGITS, Tables, cells, counts_of, over_seeds, seed_0
 from moe.grid import Trial
+from moe.results import DIGITS, Tables, cells, counts_of, over_seeds, seed_0
 from moe.tables import picture_of
 
 SHOWN_NE = ((2, 3, 4, 5, 6, 7), (8, 10, 16))

@@ -6,7 +6,7 @@ from matplotlib.patches import Circle, FancyArrowPatch, FancyBboxPatch
 
 from moe.figures import style
 from moe.figures.style import Figure, canvas
-from moe.figures.tables import Tables
+from moe.results import Tables
 
 EXPERTS = 4
 CHOSEN = {1: 0.7, 3: 0.3}  # expert: gate

@@ -8,7 +8,7 @@ import pandas as pd
 from moe import costs
 from moe.figures import style
 from moe.figures.style import Figure, canvas, lc_colors, ne_axis, plot_lines
-from moe.figures.tables import Tables, cells, mean_over_ne, over_seeds
+from moe.results import Tables, cells, mean_over_ne, over_seeds
 
 POINTS = 100  # shares are shown in per cent
 

@@ -1,0 +1,184 @@
+"""C1 – C6: what the gate loss does, and what k = 1 does."""
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from moe.claims.claim import (
+    CV_SQUARED,
+    NATS,
+    POINTS,
+    POINTS_PER_STEP,
+    Claim,
+    Measured,
+    MissingCellsError,
+    Part,
+)
+from moe.results import Tables, cells
+from moe.statistics import all_of, paired, slopes
+
+PER_CENT = 100
+SLOPE_LC = (0.01, 0.1, 1.0)
+
+
+def by_seed(table: pd.DataFrame, column: str, value: str, needed: tuple = ()) -> pd.DataFrame:
+    """(seeds, values of a column): each seed's mean of value over the ne that all values have.
+
+    Seeds that lack a value are left out. Raises MissingCellsError when fewer than two remain, or a
+    needed value of the column is not there.
+    """
+    lacking = set(needed) - set(table[column])
+    if lacking:
+        raise MissingCellsError(f"{column} = {', '.join(f'{v:g}' for v in sorted(lacking))}")
+    if needed:
+        table = cells(table, **{column: list(needed)})
+    if table.empty:
+        raise MissingCellsError("cells that the study does not have")
+    common = set.intersection(*(set(group["ne"]) for _, group in table.groupby(column)))
+    wide = cells(table, ne=common).pivot_table(value, "seed", [column, "ne"]).dropna()
+    if len(wide) < 2:
+        raise MissingCellsError("at least two seeds")
+    return wide.T.groupby(level=0).mean().T
+
+
+def _swept(tables: Tables, recipe: str) -> pd.DataFrame:
+    return cells(tables.runs, recipe=recipe, k=2)
+
+
+def c1(tables: Tables, recipe: str) -> Measured:
+    runs = _swept(tables, recipe)
+    weighted = sorted({lc for lc in runs["lc"] if lc > 0})
+    if not weighted:
+        raise MissingCellsError("lc > 0")
+    loss = by_seed(runs, "lc", "gate_loss", (0.0, *weighted))
+    entropy = by_seed(runs, "lc", "gate_entropy", (0.0, *weighted))
+    fall = loss[0.0] - loss[weighted].mean(axis=1)
+    rise = entropy[weighted].mean(axis=1) - entropy[0.0]
+    part = Part("fall of CV² from lc = 0", "CV²", paired(fall.to_numpy()), CV_SQUARED)
+    return Measured([part], beside={"rise of entropy per sample, nats": _told(rise)})
+
+
+def c2(tables: Tables, recipe: str) -> Measured:
+    runs = _swept(tables, recipe)
+    accuracy = PER_CENT * by_seed(runs, "lc", "accuracy", (0.0, *SLOPE_LC))
+    slope = slopes(np.log10(SLOPE_LC), accuracy[list(SLOPE_LC)].to_numpy())
+    parts = [
+        Part("slope over lc = 0.01 … 1", "points per decade", paired(slope), POINTS_PER_STEP),
+        Part(
+            "lc = 1 less lc = 0",
+            "points",
+            paired((accuracy[1.0] - accuracy[0.0]).to_numpy()),
+            POINTS,
+        ),
+    ]
+    whole = PER_CENT * by_seed(runs, "lc", "accuracy")
+    curve = {f"lc = {lc:g}": _told(whole[lc]) for lc in whole}
+    return Measured(parts, all_of, beside={"accuracy, mean over ne, %": curve})
+
+
+def c3(tables: Tables, recipe: str) -> Measured:
+    runs = _swept(tables, recipe)
+    weighted = sorted({lc for lc in runs["lc"] if lc > 0})
+    if len(weighted) < 2:
+        raise MissingCellsError("two lc above 0")
+    loss = by_seed(runs, "lc", "gate_loss", tuple(weighted))
+    slope = -slopes(np.log10(weighted), loss.to_numpy())
+    return Measured([Part("fall per decade of lc", "CV² per decade", paired(slope), CV_SQUARED)])
+
+
+def c4(tables: Tables, recipe: str) -> Measured:
+    loss = by_seed(_swept(tables, recipe), "lc", "network_loss", (0.0, 1.0))
+    fall = (loss[0.0] - loss[1.0]).to_numpy()
+    return Measured([Part("network loss at lc = 0 less lc = 1", "nats", paired(fall), NATS)])
+
+
+def c5(tables: Tables, recipe: str) -> Measured:
+    runs = cells(tables.runs, lc=1.0)
+    slope = {
+        (name, k): _slope_on_ne(runs, name, k)
+        for name in (recipe, "switch")
+        for k in sorted(set(cells(runs, recipe=name)["k"]))
+    }
+    slope = {key: value for key, value in slope.items() if value is not None}
+    at_1, at_2 = slope.get((recipe, 1)), slope.get((recipe, 2))
+    if at_1 is None or at_2 is None:
+        raise MissingCellsError("k = 1 and k = 2 at three ne and two seeds")
+    difference = (at_2 - at_1).dropna().to_numpy()
+    gradient = cells(runs, recipe=recipe, k=1)["router_grad_norm_max"].max()
+    beside = {f"slope of {name} at k = {k}": _told(values) for (name, k), values in slope.items()}
+    beside["largest router gradient at k = 1"] = float(gradient)
+    part = Part(
+        "slope at k = 2 less k = 1", "points per doubling", paired(difference), POINTS_PER_STEP
+    )
+    return Measured([part], beside=beside)
+
+
+def _slope_on_ne(runs: pd.DataFrame, recipe: str, k: int) -> pd.Series | None:
+    """Each seed's slope of accuracy (points) on log2 ne, from ne = max(2, k)."""
+    of_k = cells(runs, recipe=recipe, k=k)
+    wide = of_k[of_k["ne"] >= max(2, k)].pivot_table("accuracy", "seed", "ne").dropna()
+    if wide.shape[1] < 3 or len(wide) < 2:
+        return None
+    x = np.log2(wide.columns.to_numpy(float))
+    return pd.Series(slopes(x, PER_CENT * wide.to_numpy()), index=wide.index)
+
+
+def c6(tables: Tables, recipe: str) -> Measured:
+    runs = cells(tables.runs, recipe=["switch", "logits"], k=1, lc=1.0)
+    runs = runs[runs["ne"] > 1]
+    accuracy = PER_CENT * by_seed(
+        runs.assign(switch=(runs["recipe"] == "switch").astype(int)), "switch", "accuracy", (0, 1)
+    )
+    gain = (accuracy[1] - accuracy[0]).to_numpy()
+    norms = runs.groupby("recipe")["router_grad_norm"].mean()
+    return Measured(
+        [Part("switch less logits at k = 1", "points", paired(gain), POINTS)],
+        beside={f"router gradient norm of {name}": float(norm) for name, norm in norms.items()},
+    )
+
+
+def _told(x: pd.Series) -> dict[str, Any]:
+    estimate = paired(x.to_numpy())
+    return {"estimate": estimate.value, "low": estimate.low, "high": estimate.high}
+
+
+CLAIMS = (
+    Claim(
+        "C1",
+        "The gate loss spreads the images evenly over the experts.",
+        "CV² of importance on the test set at lc = 0 less its mean over lc > 0; k = 2, mean over ne",
+        c1,
+    ),
+    Claim(
+        "C2",
+        "Accuracy, averaged over ne, rises with lc.",
+        "slope of accuracy on log10 lc over 0.01, 0.1, 1, and lc = 1 less lc = 0; k = 2",
+        c2,
+    ),
+    Claim(
+        "C3",
+        "A low lc goes with a high gate loss.",
+        "fall of the unweighted gate loss per decade of lc; k = 2, mean over ne",
+        c3,
+    ),
+    Claim(
+        "C4",
+        "The network loss explains the accuracy: it is higher without the gate loss.",
+        "network loss on the test set at lc = 0 less that at lc = 1; k = 2, mean over ne",
+        c4,
+    ),
+    Claim(
+        "C5",
+        "k = 1 is the odd one out: more experts do not help there.",
+        "slope of accuracy on log2 ne at k = 2 less that at k = 1; lc = 1",
+        c5,
+    ),
+    Claim(
+        "C6",
+        "Weighting as Switch Transformers do makes k = 1 trainable.",
+        "accuracy of switch less that of logits at k = 1, lc = 1, mean over ne > 1",
+        c6,
+        ("switch",),
+    ),
+)

@@ -1,0 +1,60 @@
+"""C16 and C19: what more experts bring, and what they cost."""
+
+from moe import costs
+from moe.claims.claim import POINTS, Claim, Measured, Part
+from moe.claims.experts import PER_CENT, _by_ne
+from moe.results import Tables
+from moe.statistics import all_of, paired
+
+POINTS_PER_EXPERT = 0.05
+MOSTLY_CONSTANT = 1.25
+
+
+def c16(tables: Tables, recipe: str) -> Measured:
+    accuracy = PER_CENT * _by_ne(tables, recipe, "accuracy", (2, 4, 8, 12, 16))
+    early, late = (accuracy[4] - accuracy[2]) / 2, (accuracy[16] - accuracy[8]) / 8
+    last = (accuracy[16] - accuracy[12]).to_numpy()
+    parts = [
+        Part(
+            "gain per expert from 2 to 4 less from 8 to 16",
+            "points per expert",
+            paired((early - late).to_numpy()),
+            POINTS_PER_EXPERT,
+        ),
+        Part("12 → 16", "points", paired(last), within=(-POINTS, POINTS)),
+    ]
+    return Measured(parts, all_of)
+
+
+def c19(tables: Tables, recipe: str) -> Measured:
+    flops = [costs.flops_per_sample(ne, 2, tables.hidden) for ne in (2, 16)]
+    weights = [costs.parameters(ne, tables.hidden) for ne in (2, 16)]
+    ratio = flops[1] / flops[0]
+    holds = "holds" if ratio <= MOSTLY_CONSTANT else "does not hold here: the router is not free"
+    return Measured(
+        [],
+        exact=f"FLOPs × {ratio:.2f}, parameters × {weights[1] / weights[0]:.1f} from ne = 2 to 16: "
+        f"{holds}",
+        beside={
+            "flops per sample": {"ne = 2": flops[0], "ne = 16": flops[1]},
+            "parameters": {"ne = 2": weights[0], "ne = 16": weights[1]},
+            "flops ratio": ratio,
+            "limit": MOSTLY_CONSTANT,
+        },
+    )
+
+
+CLAIMS = (
+    Claim(
+        "C16",
+        "Each further expert brings less.",
+        "gain per added expert early less late, and the last step within ± 0.2 points",
+        c16,
+    ),
+    Claim(
+        "C19",
+        "Compute stays mostly constant while capacity grows.",
+        "FLOPs per image at ne = 16 over those at ne = 2, k = 2: at most 1.25",
+        c19,
+    ),
+)
