@@ -52,12 +52,12 @@ def mean_with_interval(x: Float[np.ndarray, "... n"]) -> tuple[np.ndarray, np.nd
 
 def paired(x: Float[np.ndarray, " n"]) -> Estimate:
     """The mean of one number per seed, usually a difference within the seed."""
-    test = stats.ttest_1samp(x, 0)
-    interval = test.confidence_interval(LEVEL)
-    error = float(np.std(x, ddof=1) / math.sqrt(len(x)))
-    return Estimate(
-        float(np.mean(x)), float(interval.low), float(interval.high), len(x), error, len(x) - 1
-    )
+    mean = float(np.mean(x))
+    if np.ptp(x) == 0:
+        return Estimate(mean, mean, mean, len(x), 0.0, len(x) - 1)
+    interval = stats.ttest_1samp(x, 0).confidence_interval(LEVEL)
+    error = float(stats.sem(x))
+    return Estimate(mean, float(interval.low), float(interval.high), len(x), error, len(x) - 1)
 
 
 def welch(x: Float[np.ndarray, " n"], y: Float[np.ndarray, " m"]) -> Estimate:
@@ -85,8 +85,7 @@ def frequency(hits: int, of: int) -> Estimate:
 def against(estimate: Estimate, margin: float) -> Verdict:
     """Two one-sided t tests of an estimate against a margin δ."""
     if estimate.error == 0:
-        above = float(estimate.value <= margin)
-        return Verdict(above, 1 - above if estimate.value != margin else 1.0)
+        return Verdict(float(estimate.value <= margin), float(estimate.value >= margin))
     t = (estimate.value - margin) / estimate.error
     return Verdict(float(stats.t.sf(t, estimate.freedom)), float(stats.t.cdf(t, estimate.freedom)))
 

@@ -1,4 +1,4 @@
-"""report: reports/index.html, its figures one by one, and the claims with their verdicts."""
+"""report: reports/index.html, its figures one by one, and claims.json with the verdicts."""
 
 from stages.command import command
 
@@ -6,6 +6,7 @@ from stages.command import command
 @command
 def report() -> None:
     """Render the report from the tables in results/."""
+    from moe.claims import judged, write_claims
     from moe.params import read_params
     from moe.report import REPORTS_DIR, write_report
     from moe.results import read_tables
@@ -13,7 +14,9 @@ def report() -> None:
 
     params = read_params()
     tables = read_tables(RESULTS_DIR, params.train.hidden)
-    write_report(tables, params, [], REPORTS_DIR)
+    claims = judged(tables)
+    write_claims(claims, REPORTS_DIR / "claims.json")
+    write_report(tables, params, claims, REPORTS_DIR)
     print(f"{REPORTS_DIR / 'index.html'}: {len(tables.runs):,} runs")
 
 

@@ -63,14 +63,10 @@ def c2(tables: Tables, recipe: str) -> Measured:
     runs = _swept(tables, recipe)
     accuracy = PER_CENT * by_seed(runs, "lc", "accuracy", (0.0, *SLOPE_LC))
     slope = slopes(np.log10(SLOPE_LC), accuracy[list(SLOPE_LC)].to_numpy())
+    gain = accuracy[1.0] - accuracy[0.0]
     parts = [
         Part("slope over lc = 0.01 … 1", "points per decade", paired(slope), POINTS_PER_STEP),
-        Part(
-            "lc = 1 less lc = 0",
-            "points",
-            paired((accuracy[1.0] - accuracy[0.0]).to_numpy()),
-            POINTS,
-        ),
+        Part("lc = 1 less lc = 0", "points", paired(gain.to_numpy()), POINTS),
     ]
     whole = PER_CENT * by_seed(runs, "lc", "accuracy")
     curve = {f"lc = {lc:g}": _told(whole[lc]) for lc in whole}
@@ -108,9 +104,8 @@ def c5(tables: Tables, recipe: str) -> Measured:
     gradient = cells(runs, recipe=recipe, k=1)["router_grad_norm_max"].max()
     beside = {f"slope of {name} at k = {k}": _told(values) for (name, k), values in slope.items()}
     beside["largest router gradient at k = 1"] = float(gradient)
-    part = Part(
-        "slope at k = 2 less k = 1", "points per doubling", paired(difference), POINTS_PER_STEP
-    )
+    what, unit = "slope at k = 2 less k = 1", "points per doubling"
+    part = Part(what, unit, paired(difference), POINTS_PER_STEP)
     return Measured([part], beside=beside)
 
 
@@ -147,7 +142,7 @@ CLAIMS = (
     Claim(
         "C1",
         "The gate loss spreads the images evenly over the experts.",
-        "CV² of importance on the test set at lc = 0 less its mean over lc > 0; k = 2, mean over ne",
+        "CV² of importance (test set) at lc = 0 less its mean over lc > 0; k = 2, mean over ne",
         c1,
     ),
     Claim(

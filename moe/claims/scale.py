@@ -2,7 +2,7 @@
 
 from moe import costs
 from moe.claims.claim import POINTS, Claim, Measured, Part
-from moe.claims.experts import PER_CENT, _by_ne
+from moe.claims.experts import PER_CENT, by_ne
 from moe.results import Tables
 from moe.statistics import all_of, paired
 
@@ -11,7 +11,7 @@ MOSTLY_CONSTANT = 1.25
 
 
 def c16(tables: Tables, recipe: str) -> Measured:
-    accuracy = PER_CENT * _by_ne(tables, recipe, "accuracy", (2, 4, 8, 12, 16))
+    accuracy = PER_CENT * by_ne(tables, recipe, "accuracy", (2, 4, 8, 12, 16))
     early, late = (accuracy[4] - accuracy[2]) / 2, (accuracy[16] - accuracy[8]) / 8
     last = (accuracy[16] - accuracy[12]).to_numpy()
     parts = [
