@@ -17,9 +17,10 @@ from typing import NamedTuple
 
 import numpy
 import torch
+from torch import Tensor
 
 from moe.data import Dataset
-from moe.engine import fused
+from moe.engine import fused, kernel
 from moe.errors import UserError
 from moe.grid import Run, digest
 from moe.params import Params, Train
@@ -28,22 +29,20 @@ from moe.workers import Send, in_workers, worker_count
 
 SEEDS_PER_SHARD = 8  # each seed has its own batches to gather
 LONGEST_WORK = 120 * 5 * 60_000  # experts × epochs × images: well under a minute
-COMPUTING_MODULES = (
-    "data.py",
-    "engine/__init__.py",
-    "engine/fused.py",
-    "gating.py",
-    "layer.py",
-    "recipes.py",
-)
+# The sources that a trained run depends on: of all engines, and of each
+COMMON_SOURCES = ("data.py", "engine/__init__.py", "gating.py", "layer.py", "recipes.py")
+ENGINE_SOURCES = {
+    "fused": ("engine/fused.py",),
+    "kernel": ("engine/kernel.py", "engine/kernel.c"),
+}
 
 Shard = tuple[Run, ...]
 
 
 class Computation(NamedTuple):
-    """What a worker needs to know beside the runs."""
+    """What a worker needs to know beside the runs. engines: by recipe."""
 
-    engine: str
+    engines: dict[str, str]
     device: str
     settings: Train
     folder: Path
@@ -63,14 +62,16 @@ def train_study(
     store: Store,
     on_epochs: Callable[[Epochs], None] = lambda epochs: None,
     on_runs: Callable[[int], None] = lambda count: None,
+    say: Callable[[str], None] = lambda line: None,
 ) -> dict[Run, Trained]:
     """Every run of the study, from the store or, if it is not there, trained and stored now.
 
     on_epochs: called during training; on_runs: called with a number of runs that are finished,
-    first with that of those found in the store.
+    first with that of those found in the store; say: told where the kernel cannot serve.
     """
     device = device_named(params.runtime.device)
-    keys = run_keys(runs, params, data.digest, device)
+    engines = engines_of(runs, params, device, say)
+    keys = run_keys(runs, params, data.digest, device, engines)
     stored = store.find(keys.values())
     on_runs(len(stored))
     missing = [
@@ -78,7 +79,7 @@ def train_study(
         for shard in cut(runs, params, len(data.train_x))
     ]
     shards = sorted(filter(None, missing), key=lambda shard: -sum(run.ne for run in shard))
-    computation = Computation("fused", str(device), params.train, data.folder)
+    computation = Computation(engines, str(device), params.train, data.folder)
     workers = 1 if device.type == "cuda" else worker_count(params.runtime.workers)
     work = functools.partial(_train, computation=computation, keys=keys)
     for shard, packed in in_workers(work, shards, workers, on_epochs):
@@ -109,22 +110,74 @@ def cut(runs: Sequence[Run], params: Params, images: int) -> Iterator[Shard]:
 
 
 def run_keys(
-    runs: Sequence[Run], params: Params, data_digest: str, device: torch.device
+    runs: Sequence[Run],
+    params: Params,
+    data_digest: str,
+    device: torch.device,
+    engines: dict[str, str],
 ) -> dict[Run, str]:
-    """What a trained run is kept under: a digest of everything that its bits depend on."""
-    package = Path(__file__).parent
-    sources = b"".join((package / name).read_bytes() for name in COMPUTING_MODULES)
+    """What a trained run is kept under: a digest of everything that its bits depend on.
+
+    engines: the engine of each recipe.
+    """
     common = {
         "settings": asdict(params.train),
         "data": data_digest,
-        "sources": hashlib.sha256(sources).hexdigest(),
         "versions": [torch.__version__, numpy.__version__],
-        "engine": "fused",
-        "device": torch.cuda.get_device_name(device)
-        if device.type == "cuda"
-        else f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()}",
     }
-    return {run: digest([list(run), common]) for run in runs}
+    of_engine = {engine: _fingerprint(engine, device) for engine in set(engines.values())}
+    return {run: digest([list(run), common, of_engine[engines[run.recipe]]]) for run in runs}
+
+
+def _fingerprint(engine: str, device: torch.device) -> dict[str, str]:
+    """An engine's sources, and what kind of machine it works on."""
+    package = Path(__file__).parent
+    names = (*COMMON_SOURCES, *ENGINE_SOURCES[engine])
+    sources = b"".join((package / name).read_bytes() for name in names)
+    if engine == "kernel":
+        machine = f"{platform.machine()} {kernel.level_in_use()}"
+    elif device.type == "cuda":
+        machine = torch.cuda.get_device_name(device)
+    else:
+        machine = f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()}"
+    return {
+        "engine": engine,
+        "machine": machine,
+        "sources": hashlib.sha256(sources).hexdigest(),
+    }
+
+
+def engines_of(
+    runs: Sequence[Run],
+    params: Params,
+    device: torch.device,
+    say: Callable[[str], None] = lambda line: None,
+) -> dict[str, str]:
+    """The engine of each recipe, as runtime.engine asks: auto is the kernel where it can be used.
+
+    say: told in one line where auto does without the kernel, and why.
+    Raises UserError if the kernel is asked for and cannot be used.
+    """
+    asked, engines = params.runtime.engine, {}
+    for recipe in sorted({run.recipe for run in runs}):
+        reason = _not_for_kernel(recipe, params.train, device)
+        if asked == "kernel" and reason:
+            raise UserError(f"runtime.engine: 'kernel': {reason}; auto or fused would do")
+        if asked == "auto" and reason:
+            say(f"{recipe}: the fused engine, since {reason}")
+        engines[recipe] = "fused" if asked == "fused" or reason else "kernel"
+    return engines
+
+
+def _not_for_kernel(recipe: str, settings: Train, device: torch.device) -> str | None:
+    """Why the kernel cannot train a recipe; None if it can."""
+    if device.type != "cpu":
+        return f"the kernel does not work on {device}"
+    if recipe not in kernel.RECIPES:
+        return f"the kernel has {', '.join(kernel.RECIPES)}, not {recipe}"
+    if recipe == "switch" and (settings.capacity_factor is not None or settings.z_loss):
+        return "the kernel has neither a capacity factor nor a z-loss"
+    return kernel.why_not()
 
 
 def device_named(name: str) -> torch.device:
@@ -141,14 +194,16 @@ def device_named(name: str) -> torch.device:
 
 
 def _train(shard: Shard, send: Send, computation: Computation, keys: dict[Run, str]) -> bytes:
-    data = _data(computation.folder)
-    trained = fused.train(
-        shard,
-        data,
-        computation.settings,
-        torch.device(computation.device),
-        on_epoch=lambda accuracy: send(Epochs(len(accuracy), float(accuracy.mean()))),
-    )
+    data, settings = _data(computation.folder), computation.settings
+
+    def on_epoch(accuracy: Tensor) -> None:
+        send(Epochs(len(accuracy), float(accuracy.mean())))
+
+    if computation.engines[shard[0].recipe] == "kernel":
+        trained = kernel.train(shard, data, settings, on_epoch)
+    else:
+        device = torch.device(computation.device)
+        trained = fused.train(shard, data, settings, device, on_epoch=on_epoch)
     return pack(
         {keys[run]: result for run, result in zip(shard, trained, strict=True)},
         {keys[run]: str(run) for run in shard},

@@ -26,7 +26,7 @@ def train() -> None:
         progress.on_epochs(epochs)
 
     with Live(params, progress.measures) as live, shown(progress):
-        trained = train_study(params, runs, data, Store(), on_epochs, progress.on_runs)
+        trained = train_study(params, runs, data, Store(), on_epochs, progress.on_runs, print)
     write_weights({run: result.weights for run, result in trained.items()})
     columns = (*RUN_KEYS, "epoch", *HISTORY)
     write_table(

@@ -126,8 +126,9 @@ def test_a_key_changes_with_all_that_the_result_depends_on() -> None:
     params, cpu = small(), torch.device("cpu")
     run = Run("blog", 2, 1, 1.0, 0)
 
-    def key(params: Params = params, data: str = "d", run: Run = run) -> str:
-        return run_keys([run], params, data, cpu)[run]
+    def key(params: Params = params, data: str = "d", run: Run = run, engine: str = "fused") -> str:
+        engines = {"blog": engine}
+        return run_keys([run], params, data, cpu, engines)[run]
 
     assert key() == key()
     assert key(data="other") != key()

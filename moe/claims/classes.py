@@ -23,7 +23,8 @@ def _base_and_experts(tables: Tables, recipe: str) -> tuple[np.ndarray, np.ndarr
     experts = cells(tables.runs, recipe=recipe, ne=MANY_EXPERTS, k=2, lc=1.0)
     if len(base) < 2 or len(experts) < 2:
         raise MissingCellsError(f"two seeds of ne = 1 and of ne = {MANY_EXPERTS} at k = 2, lc = 1")
-    return (PER_CENT * part[ACCURACIES].to_numpy() for part in (base, experts))  # type: ignore[return-value]
+    of_base, of_experts = (PER_CENT * part[ACCURACIES].to_numpy() for part in (base, experts))
+    return of_base, of_experts
 
 
 def c7(tables: Tables, recipe: str) -> Measured:

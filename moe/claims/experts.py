@@ -1,6 +1,7 @@
 """C10 – C15, C17, C18: what experts specialise in."""
 
 import itertools
+from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
@@ -65,7 +66,7 @@ def _jump(tables: Tables, recipe: str, before: int, sizes: tuple[int, ...]) -> l
     ]
 
 
-def _either(parts: list[Verdict]) -> Verdict:  # type: ignore[misc]
+def _either(parts: Sequence[Verdict]) -> Verdict:
     """One of two jumps is enough: Bonferroni for reproduced, both have to fail for contradicted."""
     jumps = all_of(parts[:2]), all_of(parts[2:])
     return Verdict(
