@@ -11,7 +11,7 @@ export MLFLOW_TRACKING_URI ?= sqlite:///$(CURDIR)/mlflow.db
 export DO_NOT_TRACK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup check demo repro study report ui track test lint format clean clean-cache cache
+.PHONY: help setup check demo repro study report ui track test test-browser readme lint format clean clean-cache cache
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -52,7 +52,10 @@ test: $(READY) ## the tests
 	pytest -n 2 --dist loadfile
 
 test-browser: $(READY) ## the report and the explorer in a real browser
-	pytest tests/browser
+	pytest tests/browser -o addopts=
+
+readme: $(READY) ## bring README.md's numbers and table of claims up to date with the results
+	@python -m stages.readme
 
 lint: $(READY) ## ruff and pyright
 	ruff check .

@@ -160,7 +160,7 @@ def engines_of(
     """
     asked, engines = params.runtime.engine, {}
     for recipe in sorted({run.recipe for run in runs}):
-        reason = _not_for_kernel(recipe, params.train, device)
+        reason = _not_for_kernel(recipe, device)
         if asked == "kernel" and reason:
             raise UserError(f"runtime.engine: 'kernel': {reason}; auto or fused would do")
         if asked == "auto" and reason:
@@ -169,14 +169,12 @@ def engines_of(
     return engines
 
 
-def _not_for_kernel(recipe: str, settings: Train, device: torch.device) -> str | None:
+def _not_for_kernel(recipe: str, device: torch.device) -> str | None:
     """Why the kernel cannot train a recipe; None if it can."""
     if device.type != "cpu":
         return f"the kernel does not work on {device}"
     if recipe not in kernel.RECIPES:
         return f"the kernel has {', '.join(kernel.RECIPES)}, not {recipe}"
-    if recipe == "switch" and (settings.capacity_factor is not None or settings.z_loss):
-        return "the kernel has neither a capacity factor nor a z-loss"
     return kernel.why_not()
 
 

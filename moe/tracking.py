@@ -9,7 +9,7 @@ level=run    one for each seed of it: the columns of runs.csv, and the curves of
 
 A child run carries a digest of what it holds. A sync leaves a finished run with the right digest
 alone, and writes anew what is missing, half written or out of date: running it twice adds nothing,
-and a lost database comes back. All timestamps are the parent's start.
+and a lost database comes back. The children's timestamps are the parent's start.
 """
 
 import contextlib
@@ -22,6 +22,7 @@ import re
 import subprocess
 import tempfile
 import threading
+import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
@@ -270,30 +271,27 @@ def _is_good(run: Any, child: Child) -> bool:
 def _write(
     store: MlflowClient,
     experiment: str,
-    time: int,
+    when: int,
     child: Child,
     tags: Mapping[str, str],
     settings: Mapping[str, str],
 ) -> None:
     all_tags = {**tags, **child.tags, "content": child.content}
-    run_id = store.create_run(experiment, time, all_tags, child.name).info.run_id
-    metrics = [Metric(name, value, time, 0) for name, value in child.metrics.items()]
-    metrics += [Metric(name, value, time, step) for name, step, value in child.curves]
+    run_id = store.create_run(experiment, when, all_tags, child.name).info.run_id
+    metrics = [Metric(name, value, when, 0) for name, value in child.metrics.items()]
+    metrics += [Metric(name, value, when, step) for name, step, value in child.curves]
     params = [Param(name, value) for name, value in {**child.params, **settings}.items()]
     store.log_batch(run_id, metrics[:BATCH], params)
     for start in range(BATCH, len(metrics), BATCH):
         store.log_batch(run_id, metrics[start : start + BATCH])
-    store.set_terminated(run_id, "FINISHED", time)
+    store.set_terminated(run_id, "FINISHED", when)
 
 
 def _finish_parent(
     store: MlflowClient, parent: Any, params: Params, results: Results, counts: Mapping[str, int]
 ) -> None:
     """The parent's metrics, artifacts and model; what it has already stays as it is."""
-    run_id, time = parent.info.run_id, parent.info.start_time
-    content = digest([counts, [_file_digest(path) for path in results.artifacts]])
-    if parent.data.tags.get("content") == content and parent.info.status == "FINISHED":
-        return
+    run_id = parent.info.run_id
     accuracy = results.runs["accuracy"]
     metrics = {
         "runs": counts["run"],
@@ -301,20 +299,35 @@ def _finish_parent(
         "mean_accuracy": float(accuracy.mean()),
         "best_accuracy": float(results.runs.groupby(TRIAL_KEYS)["accuracy"].mean().max()),
     }
+    content = digest([metrics, [_file_digest(path) for path in results.artifacts]])
+    if parent.data.tags.get("content") == content and parent.info.status == "FINISHED":
+        return
     settings = {name: str(value) for name, value in asdict(params.train).items()}
     tags = {"data_digest": results.data_digest, **_code_version()}
+    # Of values with one timestamp MLflow shows the greatest; of earlier and later ones, the last.
+    now = time.time_ns() // 1_000_000
     store.log_batch(
         run_id,
-        [Metric(name, value, time, 0) for name, value in metrics.items()],
+        [Metric(name, value, now, 0) for name, value in metrics.items()],
         [Param(name, value) for name, value in settings.items()],
         [RunTag(name, value) for name, value in tags.items()],
     )
     for path in results.artifacts:
         log = store.log_artifacts if path.is_dir() else store.log_artifact
         log(run_id, str(path), *([path.name] if path.is_dir() else []))
+    _delete_models(store, parent)
     _log_best_model(results.runs, run_id)
     store.set_tag(run_id, "content", content)
     store.set_terminated(run_id, "FINISHED")
+
+
+def _delete_models(store: MlflowClient, parent: Any) -> None:
+    """Of earlier results: the parent has one model, that of the best trial."""
+    found = store.search_logged_models(
+        [parent.info.experiment_id], f"source_run_id = '{parent.info.run_id}'"
+    )
+    for model in found:
+        store.delete_logged_model(model.model_id)
 
 
 def _log_best_model(runs: pd.DataFrame, run_id: str) -> None:

@@ -1,4 +1,4 @@
-"""report: reports/index.html, its figures one by one, and claims.json with the verdicts."""
+"""report: reports/index.html, its figures one by one, explorer.html, and claims.json."""
 
 from stages.command import command
 
@@ -7,8 +7,9 @@ from stages.command import command
 def report() -> None:
     """Render the report from the tables in results/."""
     from moe.claims import judged, write_claims
+    from moe.explorer import write_explorer
     from moe.params import read_params
-    from moe.report import REPORTS_DIR, write_report
+    from moe.report import REPORTS_DIR, TEMPLATE_DIR, write_report
     from moe.results import read_tables
     from moe.tables import RESULTS_DIR
 
@@ -17,6 +18,7 @@ def report() -> None:
     claims = judged(tables)
     write_claims(claims, REPORTS_DIR / "claims.json")
     write_report(tables, params, claims, REPORTS_DIR)
+    write_explorer(tables, params.data.dataset, TEMPLATE_DIR, REPORTS_DIR / "explorer.html")
     print(f"{REPORTS_DIR / 'index.html'}: {len(tables.runs):,} runs")
 
 

@@ -96,7 +96,10 @@ def here(
 
 
 def everything(params: Params) -> list[dict[str, Any]]:
-    """All runs of the experiment, with the history of every metric, but for ids."""
+    """All runs of the experiment, with the history of every metric, but for ids.
+
+    Timestamps are relative to the parent's start; the parent's own, of each sync, are left out.
+    """
     client = tracking.client()
     experiment = client.get_experiment_by_name(params.track.experiment)
     assert experiment is not None
@@ -106,9 +109,10 @@ def everything(params: Params) -> list[dict[str, Any]]:
     begun = min(run.info.start_time for run in runs)
     dump = []
     for run in sorted(runs, key=lambda run: run.info.run_name):
+        is_parent = run.data.tags["level"] == "study"
         metrics = {
             name: [
-                (point.step, point.value, point.timestamp - begun)
+                (point.step, point.value, 0 if is_parent else point.timestamp - begun)
                 for point in client.get_metric_history(run.info.run_id, name)
             ]
             for name in run.data.metrics
@@ -212,6 +216,12 @@ def test_other_results_replace_the_old(
     dump = {run["name"]: run for run in everything(params)}
     assert len(dump) == 9
     assert dump["logits/ne=1/k=1/lc=1/seed=0"]["metrics"]["accuracy"][0][1] == 0.123
+    mean = changed["accuracy"].mean()
+    assert parent_of(params).data.metrics["mean_accuracy"] == pytest.approx(mean)
+    assert mean < results.runs["accuracy"].mean()
+    sync(params, results)  # and back: the same numbers at another time
+    assert parent_of(params).data.metrics["mean_accuracy"] > mean
+    assert len(models()) == 1
 
 
 def test_a_running_leftover_of_a_killed_training_is_taken_over(
@@ -242,15 +252,18 @@ def test_the_best_model_loads_and_predicts(
 ) -> None:
     _, results = study
     sync(params, results)
-    (logged,) = mlflow.search_logged_models(
-        experiment_ids=[e.experiment_id for e in mlflow.search_experiments()], output_format="list"
-    )
+    (logged,) = models()
     served = mlflow.pyfunc.load_model(f"models:/{logged.model_id}")
     best_ne = int(results.runs.groupby("ne")["accuracy"].mean().idxmax())
     model = next(model for run, model in read_models(0) if run.ne == best_ne)
     x = pixels(mnist_5k.test_x[:20])
     expected = model(x)[0].softmax(-1).detach().numpy()
     np.testing.assert_allclose(served.predict(x.numpy()), expected, atol=1e-6)
+
+
+def models() -> list[Any]:
+    experiments = [found.experiment_id for found in mlflow.search_experiments()]
+    return mlflow.search_logged_models(experiment_ids=experiments, output_format="list")
 
 
 def test_live_progress_ends_as_the_training_does(here: Path, params: Params) -> None:

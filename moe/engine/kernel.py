@@ -1,0 +1,429 @@
+"""The run-major kernel, for CPUs: one run after another, each through its whole training.
+
+It touches only non-zero pixels, a fifth of all, and chosen experts, so that a step costs a
+twentieth of the dense stack's operations and hardly more with more experts, and a run's state
+mostly stays in its core's cache. The work is done by kernel.c, which the package's build compiles
+where there is a compiler. This module holds what it works on, and calls it for a tenth of a second
+at a time, so that Ctrl-C is heard.
+
+Axes: N images, D inputs, E experts, H hidden, C classes. For kernel.c a row of E, H or C weights is
+padded to whole vectors.
+
+A run's bits depend on its cell, the settings, the data and the instruction set alone: never on the
+runs beside it, nor on how the time was cut.
+"""
+
+import contextlib
+import ctypes
+import functools
+import hashlib
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Sequence
+from importlib.machinery import EXTENSION_SUFFIXES
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import Float64, Int64, UInt8, UInt16
+from torch import Tensor
+
+from moe.data import CLASSES, Dataset, batch_order, in_chunks
+from moe.engine import HISTORY, Trained
+from moe.grid import Run
+from moe.layer import initial_weights
+from moe.params import Train
+
+RECIPES = ("blog", "logits", "switch")  # in the order of kernel.c
+LEVELS = ("baseline", "avx2", "avx512")  # likewise
+LEVEL_VARIABLE = "MOE_KERNEL_LEVEL"
+CACHE = Path(".cache/sparse")
+MOST_EXPERTS = 1024  # of kernel.c, as are these:
+UNROLL = 4
+BLOCK = 64
+MOST_INPUTS = 2**16
+SLICE_SECONDS = 0.1
+BY_INPUT = ("router.weight", "experts.w1")  # parts whose second axis is D
+
+
+def available() -> bool:
+    """Whether kernel.c was built here and can be used."""
+    return why_not() is None
+
+
+def why_not() -> str | None:
+    """Why the kernel cannot be used, in one line; None if it can."""
+    try:
+        _library()
+    except OSError as error:
+        return " ".join(str(error).split())
+    return None
+
+
+def level_in_use() -> str:
+    """The instruction set in use, one of LEVELS: the machine's best, or what MOE_KERNEL_LEVEL says.
+
+    Raises ValueError if that is unknown or this machine does not have it.
+    """
+    best = _library().moe_best_level()
+    level = os.environ.get(LEVEL_VARIABLE) or LEVELS[best]
+    if level not in LEVELS[: best + 1]:
+        has = ", ".join(LEVELS[: best + 1])
+        raise ValueError(f"{LEVEL_VARIABLE} = {level!r}, but this machine has {has}")
+    return level
+
+
+# --- training
+
+
+def train(
+    runs: Sequence[Run],
+    data: Dataset,
+    settings: Train,
+    on_epoch: Callable[[Float64[Tensor, "1"]], None] | None = None,
+    *,
+    cache: Path = CACHE,
+    seconds: Float64[np.ndarray, "2"] | None = None,
+) -> list[Trained]:
+    """Train runs, of any of RECIPES; one result for each, in the given order.
+
+    on_epoch: called after each epoch of each run with that run's test accuracy.
+    cache: folder for the data set's pixel lists, which processes share.
+    seconds: if given, the seconds spent on products and on Adam are added to it.
+
+    Raises ValueError for what the kernel does not do, and OSError where it is not built.
+    """
+    for run in runs:
+        check(run, data)
+    library, level = _library(), LEVELS.index(level_in_use())
+    lists = pixel_lists(data, cache)
+    results = {}
+    for i in sorted(range(len(runs)), key=lambda i: runs[i].seed):
+        training = _Training(runs[i], data, lists, settings, library, level, seconds)
+        history = []
+        for epoch in range(settings.epochs):
+            measures = {**training.train_epoch(epoch), **training.test()}
+            history.append([measures[name] for name in HISTORY])
+            if on_epoch:
+                on_epoch(torch.tensor([measures["test_accuracy"]], dtype=torch.float64))
+        results[i] = Trained(training.weights(), torch.tensor(history, dtype=torch.float64))
+    return [results[i] for i in range(len(runs))]
+
+
+def check(run: Run, data: Dataset) -> None:
+    """ValueError if the kernel cannot train such a run, naming what and what is allowed."""
+    if run.recipe not in RECIPES:
+        raise ValueError(f"{run}: the kernel has {', '.join(RECIPES)}, the fused engine the rest")
+    if not 1 <= run.k <= run.ne <= MOST_EXPERTS:
+        raise ValueError(f"{run}: the kernel needs 1 <= k <= ne <= {MOST_EXPERTS}")
+    inputs, test_inputs = data.train_x.shape[1], data.test_x.shape[1]
+    if inputs != test_inputs:
+        raise ValueError(f"{data.folder}: {inputs} inputs in training, {test_inputs} in the test")
+    if inputs > MOST_INPUTS:
+        raise ValueError(f"{data.folder}: {inputs} inputs, but the kernel takes {MOST_INPUTS}")
+
+
+# Runs of a seed share their batches, and come one after another: a few epochs are kept.
+_batch_order = functools.lru_cache(maxsize=64)(batch_order)
+
+
+class _Training:
+    """One run: its weights and Adam's moments as kernel.c lays them out, and its epochs."""
+
+    def __init__(
+        self,
+        run: Run,
+        data: Dataset,
+        lists: "PixelLists",
+        settings: Train,
+        library: ctypes.CDLL,
+        level: int,
+        seconds: Float64[np.ndarray, "2"] | None,
+    ) -> None:
+        self.run, self.columns, self.settings = run, lists.columns, settings
+        self.library, self.level = library, level
+        self.train_images = _Images.of(lists.train, data.train_y)
+        self.test_images = _Images.of(lists.test, data.test_y)
+        self.train_samples, self.test_samples = len(data.train_y), len(data.test_y)
+        self._lay_out()
+        self.reach = np.zeros(1 + run.ne, np.int64)
+        switch = run.recipe == "switch"
+        self.struct = _Run(
+            inputs=len(lists.columns),
+            experts=run.ne,
+            chosen=run.k,
+            hidden=settings.hidden,
+            classes=CLASSES,
+            batch=settings.batch_size,
+            recipe=RECIPES.index(run.recipe),
+            longest=max(int(np.diff(part.offset).max()) for part in lists[1:]),
+            capacity=_capacity(run, settings) if switch else -1,
+            loss_coef=run.lc,
+            z_loss=settings.z_loss if switch else 0.0,
+            learning_rate=settings.learning_rate,
+            weights=self.weights_and_moments[0].ctypes.data,
+            first=self.weights_and_moments[1].ctypes.data,
+            second=self.weights_and_moments[2].ctypes.data,
+            reach=self.reach.ctypes.data,
+            seconds=None if seconds is None else seconds.ctypes.data,
+        )
+        self.scratch = _aligned(library.moe_scratch_bytes(level, self.struct))
+        self.struct.scratch = self.scratch.ctypes.data
+
+    def _lay_out(self) -> None:
+        """The parts of the state dict as views into what kernel.c works on."""
+        D, E, H, C = len(self.columns), self.run.ne, self.settings.hidden, CLASSES
+        lanes = self.library.moe_lanes(self.level)
+        router, h, c = (-(-n // lanes) * lanes for n in (E, H, C))
+        ends = np.cumsum([h, H * c, c, D * h])
+        count = D * router + E * int(ends[-1])
+        self.weights_and_moments = [_aligned(4 * count).view(np.float32) for _ in range(3)]
+        weights = self.weights_and_moments[0]
+        b1, W2, b2, W1, _ = np.split(weights[D * router :].reshape(E, -1), ends, axis=1)
+        self.parts = {
+            "router.weight": weights[: D * router].reshape(D, router)[:, :E].T,
+            "experts.w1": W1.reshape(E, D, h)[:, :, :H],
+            "experts.b1": b1[:, :H],
+            "experts.w2": W2.reshape(E, H, c)[:, :, :C],
+            "experts.b2": b2[:, :C],
+        }
+        initial = initial_weights(self.run.seed, E, D, H, C)
+        for name, part in self.parts.items():
+            values = initial[name].numpy()
+            part[...] = values[:, self.columns] if name in BY_INPUT else values
+
+    def weights(self) -> dict[str, Tensor]:
+        """The state dict for MoE."""
+        weights = {}
+        for name, part in self.parts.items():
+            values = part.copy()
+            if name in BY_INPUT:
+                values[:, self.columns] = part
+            weights[name] = torch.from_numpy(values)
+        return weights
+
+    def train_epoch(self, epoch: int) -> dict[str, float]:
+        """One pass over the batches: the measures of training."""
+        batches = _batch_order(
+            self.run.seed, epoch, self.train_samples, self.settings.batch_size
+        ).numpy()
+        sums, done = _Sums(), 0
+        while done < len(batches):
+            done = self.library.moe_train(
+                *(self.level, self.struct, self.train_images, batches.ctypes.data),
+                *(done, len(batches), SLICE_SECONDS, sums),
+            )
+        steps = len(batches)
+        return {
+            "network_loss": sums.network_loss / steps,
+            "gate_loss": sums.gate_loss / steps,
+            "train_accuracy": sums.accuracy / steps,
+            "router_grad_norm": sums.router_grad_norm / steps,
+            "router_grad_norm_max": sums.router_grad_norm_max,
+            "dropped": sums.dropped / steps,
+        }
+
+    def test(self) -> dict[str, float]:
+        """The measures on the test set."""
+        tokens = np.zeros(self.run.ne)
+        correct, done = ctypes.c_int64(), 0
+        while done < self.test_samples:
+            done = self.library.moe_test(
+                *(self.level, self.struct, self.test_images, done, self.test_samples),
+                *(SLICE_SECONDS, correct, tokens.ctypes.data),
+            )
+        return {
+            "test_accuracy": correct.value / self.test_samples,
+            "max_violation": float(tokens.max() / tokens.mean()) - 1,
+            "dead_experts": float((tokens == 0).sum()),
+        }
+
+
+def _capacity(run: Run, settings: Train) -> int:
+    """Slots that an expert takes of a batch, −1 for all; in the arithmetic of moe/recipes.py."""
+    if settings.capacity_factor is None:
+        return -1
+    top_k, num_experts = torch.tensor(run.k), torch.tensor(run.ne)
+    return int((settings.capacity_factor * top_k * settings.batch_size / num_experts).ceil())
+
+
+def _aligned(count: int) -> UInt8[np.ndarray, " count"]:
+    """Zeroed bytes that start on a cache line."""
+    memory = np.zeros(count + 64, np.uint8)
+    start = -memory.ctypes.data % 64
+    return memory[start : start + count]
+
+
+# --- pixel lists
+
+
+class Lists(NamedTuple):
+    """The non-zero pixels of images, one image after another.
+
+    column: of each pixel, in ascending order within an image; value: its grey; offset: where each
+    image's list begins, and the end of the last. Each list is filled up to a multiple of UNROLL
+    with zeros at its last pixel, and BLOCK more numbers follow the last.
+    """
+
+    column: UInt16[np.ndarray, " pixels"]
+    value: UInt8[np.ndarray, " pixels"]
+    offset: Int64[np.ndarray, " N+1"]
+
+
+class PixelLists(NamedTuple):
+    """Both parts of a data set as lists.
+
+    columns: what the indices stand for: the inputs by how many training images have them, most
+    first. Those that none has, and that never get a gradient, are at the end.
+    """
+
+    columns: Int64[np.ndarray, " D"]
+    train: Lists
+    test: Lists
+
+
+ARRAYS = ("columns", *(f"{part}_{of}" for part in ("train", "test") for of in Lists._fields))
+
+
+@functools.lru_cache(maxsize=1)
+def pixel_lists(data: Dataset, cache: Path = CACHE) -> PixelLists:
+    """The lists of a data set, mapped from its folder in the cache, where they are made if need be.
+
+    Any number of processes may do so at once. Where the folder cannot be written, the lists are
+    this process's own.
+    """
+    folder = cache / data.digest
+    arrays = _read(folder)
+    if arrays is None:
+        arrays = _make(data)
+        with contextlib.suppress(OSError):
+            _write(folder, arrays)
+        arrays = _read(folder) or arrays
+    columns, *parts = (arrays[name] for name in ARRAYS)
+    return PixelLists(columns, Lists(*parts[:3]), Lists(*parts[3:]))
+
+
+def _make(data: Dataset) -> dict[str, np.ndarray]:
+    train_x, test_x = data.train_x.numpy(), data.test_x.numpy()
+    columns = np.argsort(-np.count_nonzero(train_x, axis=0), kind="stable")
+    arrays = (columns, *_lists(train_x, columns), *_lists(test_x, columns))
+    return dict(zip(ARRAYS, arrays, strict=True))
+
+
+def _lists(x: UInt8[np.ndarray, "N D"], columns: Int64[np.ndarray, " D"]) -> Lists:
+    lengths = np.count_nonzero(x, axis=1)
+    ends = np.cumsum(-(-lengths // UNROLL) * UNROLL)
+    begins = np.concatenate([[0], ends[:-1]])
+    index = np.zeros(ends[-1] + BLOCK, np.uint16)
+    value = np.zeros(ends[-1] + BLOCK, np.uint8)
+    for chunk in in_chunks(len(x), 10_000):
+        ordered = np.take(x[chunk], columns, axis=1)
+        image, column = np.nonzero(ordered)
+        before = np.cumsum(lengths[chunk]) - lengths[chunk]
+        place = np.arange(len(image)) + (begins[chunk] - before)[image]
+        index[place], value[place] = column, ordered[image, column]
+    for filled in range(UNROLL - 1):
+        place = (begins + lengths + filled)[(lengths > 0) & (begins + lengths + filled < ends)]
+        index[place] = index[place - 1]
+    return Lists(index, value, np.concatenate([begins, ends[-1:]]))
+
+
+def _write(folder: Path, arrays: dict[str, np.ndarray]) -> None:
+    """Under another name first, so that nobody sees half of it."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = Path(tempfile.mkdtemp(prefix="unfinished-", dir=folder.parent))
+    try:
+        for name, array in arrays.items():
+            np.save(unfinished / f"{name}.npy", array)
+        (unfinished / "sha256").write_text(_digest(unfinished))
+        shutil.rmtree(folder, ignore_errors=True)  # it was damaged, or another process was quicker
+        unfinished.rename(folder)
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
+
+
+def _read(folder: Path) -> dict[str, np.ndarray] | None:
+    """The arrays, mapped; None if they are not there or not as they were written."""
+    try:
+        if (folder / "sha256").read_text() != _digest(folder):
+            return None
+        return {name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in ARRAYS}
+    except (OSError, ValueError):
+        return None
+
+
+def _digest(folder: Path) -> str:
+    sha = hashlib.sha256()
+    for name in ARRAYS:
+        sha.update((folder / f"{name}.npy").read_bytes())
+    return sha.hexdigest()
+
+
+# --- kernel.c
+
+
+class _Images(ctypes.Structure):
+    """Images of kernel.c."""
+
+    _fields_ = tuple((name, ctypes.c_void_p) for name in ("index", "value", "offset", "label"))
+
+    @classmethod
+    def of(cls, lists: Lists, labels: UInt8[Tensor, " N"]) -> "_Images":
+        return cls(*(array.ctypes.data for array in (*lists, labels.numpy())))
+
+
+class _Run(ctypes.Structure):
+    """Run of kernel.c."""
+
+    _fields_ = (
+        *((name, ctypes.c_int64) for name in ("inputs", "experts", "chosen", "hidden", "classes")),
+        *((name, ctypes.c_int64) for name in ("batch", "recipe", "longest", "capacity")),
+        *((name, ctypes.c_double) for name in ("loss_coef", "z_loss", "learning_rate")),
+        ("steps", ctypes.c_int64),
+        *((name, ctypes.c_void_p) for name in ("weights", "first", "second")),
+        *((name, ctypes.c_void_p) for name in ("reach", "scratch", "seconds")),
+    )
+
+
+class _Sums(ctypes.Structure):
+    """Sums of kernel.c."""
+
+    _fields_ = (
+        *((name, ctypes.c_double) for name in ("network_loss", "gate_loss", "accuracy")),
+        *((name, ctypes.c_double) for name in ("router_grad_norm", "router_grad_norm_max")),
+        ("dropped", ctypes.c_double),
+    )
+
+
+@functools.cache
+def _library() -> ctypes.CDLL:
+    """What setup.py made of kernel.c; OSError, in one line, if it is not there or not of it."""
+    source = Path(__file__).with_name("kernel.c")
+    built = [source.with_name(f"_kernel{suffix}") for suffix in EXTENSION_SUFFIXES]
+    library = next((path for path in built if path.exists()), None)
+    again = "install the package again (make setup), with a C compiler"
+    if library is None:
+        raise OSError(f"the C kernel is not built: {again}")
+    loaded = ctypes.CDLL(str(library))
+    loaded.moe_source.restype = ctypes.c_char_p
+    if source.exists():
+        digest = hashlib.sha256(source.read_bytes()).hexdigest()
+        if loaded.moe_source().decode() != digest:
+            raise OSError(f"{library.name} was built from another kernel.c: {again}")
+    integer, real, pointer = ctypes.c_int64, ctypes.c_double, ctypes.c_void_p
+    run, images = ctypes.POINTER(_Run), ctypes.POINTER(_Images)
+    loaded.moe_best_level.restype = ctypes.c_int
+    loaded.moe_lanes.argtypes = [ctypes.c_int]
+    loaded.moe_scratch_bytes.restype = integer
+    loaded.moe_scratch_bytes.argtypes = [ctypes.c_int, run]
+    loaded.moe_train.restype = integer
+    loaded.moe_train.argtypes = [
+        *(ctypes.c_int, run, images, pointer, integer, integer, real, ctypes.POINTER(_Sums))
+    ]
+    loaded.moe_test.restype = integer
+    loaded.moe_test.argtypes = [
+        *(ctypes.c_int, run, images, integer, integer, real, ctypes.POINTER(integer), pointer)
+    ]
+    return loaded
