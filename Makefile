@@ -11,7 +11,7 @@ export MLFLOW_TRACKING_URI ?= sqlite:///$(CURDIR)/mlflow.db
 export DO_NOT_TRACK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup check demo repro study report ui track test test-browser readme lint format clean clean-cache cache
+.PHONY: help setup check demo repro study routers report ui track test test-browser readme lint format clean clean-cache cache
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -38,6 +38,12 @@ study: $(READY) ## the study with 20 seeds everywhere, in .work/study
 	$(call copy_of_pipeline,study)
 	cd .work/study && python -m stages.check && dvc repro
 	@echo "the report: .work/study/reports/index.html    the runs: make ui"
+
+routers: $(READY) ## every recipe side by side, in .work/routers; its table goes to results/
+	$(call copy_of_pipeline,routers)
+	cd .work/routers && python -m stages.check && dvc repro
+	cp .work/routers/results/runs.csv results/routers.csv
+	@echo "results/routers.csv is new: make report shows it"
 
 report: check ## render the report from the tables in results/, without training
 	dvc repro --single-item --force report
@@ -76,13 +82,16 @@ clean-cache: ## empty the store of finished runs
 	rm -rf .cache/shards
 
 # A copy of the pipeline in .work/NAME with the params of studies/NAME.yaml: its own results, report
-# and dvc.lock; the same store of finished runs, downloads, DVC cache and MLflow.
+# and dvc.lock; the same store of finished runs, downloads, DVC cache and MLflow. The study of the
+# routers is the main report's alone: copies have its table empty.
 define copy_of_pipeline
 	mkdir -p .work/$(1)/.dvc .work/$(1)/reports .cache .dvc/cache
 	rm -rf .work/$(1)/moe .work/$(1)/stages .work/$(1)/reports/template
 	cp -R moe stages dvc.yaml .dvcignore .work/$(1)/
 	cp -R reports/template .work/$(1)/reports/
 	cp studies/$(1).yaml .work/$(1)/params.yaml
+	mkdir -p .work/$(1)/results
+	head -n 1 results/routers.csv > .work/$(1)/results/routers.csv
 	ln -sfn ../../.cache .work/$(1)/.cache
 	printf '[core]\n    no_scm = true\n    analytics = false\n    check_update = false\n[cache]\n    dir = ../../../.dvc/cache\n' > .work/$(1)/.dvc/config
 endef

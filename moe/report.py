@@ -13,6 +13,7 @@ from moe.figures.classes import dropped_digits
 from moe.grid import TRIAL_KEYS
 from moe.params import Params
 from moe.results import cells, mean_over_ne, over_seeds
+from moe.routers import at_most_experts
 
 REPORTS_DIR = Path("reports")
 TEMPLATE_DIR = REPORTS_DIR / "template"
@@ -52,10 +53,7 @@ def _for_template(figure: Figure, content: bytes) -> dict[str, Any]:
         "alt": figure.alt,
         "source": f"data:image/{kind};base64,{base64.b64encode(content).decode()}",
         "file": f"figures/{figure.file_name}",
-        # pandas escapes what stands in the cells
-        "table": Markup(
-            table.to_html(index=False, border=0, float_format="{:.4g}".format, na_rep="")
-        ),
+        "table": _as_html(table),
         "left_out": len(figure.table) - len(table),
     }
 
@@ -86,6 +84,7 @@ def facts(tables: Tables, params: Params) -> dict[str, Any]:
         "lc": _lc(tables),
         "k_1": _k_1(runs),
         "dropped": dropped_digits(tables)[1].to_dict("records"),
+        "routers": _routers(tables.routers),
     }
 
 
@@ -146,3 +145,16 @@ def _k_1(runs: pd.DataFrame) -> dict[str, Any]:
             "gain": 100 * float(means.iloc[-1] - means.iloc[0]),
         }
     return told
+
+
+def _routers(runs: pd.DataFrame) -> dict[str, Any] | None:
+    """Of the study of all recipes, with the most experts; None without it."""
+    if runs.empty:
+        return None
+    return {
+        "runs": len(runs),
+        "seeds": runs["seed"].nunique(),
+        "fewest": int(runs["ne"].min()),
+        "most": int(runs["ne"].max()),
+        "rows": at_most_experts(runs).to_dict("records"),
+    }

@@ -14,8 +14,14 @@ from moe.tables import read_table
 DIGITS = range(10)
 
 
+FEWEST_ROUTERS = 4
+
+
 class Tables(NamedTuple):
-    """What a study left in results/; folder: where; hidden: width of its experts."""
+    """What a study left in results/; folder: where; hidden: width of its experts.
+
+    routers: runs.csv of the study of all recipes, or no rows.
+    """
 
     folder: Path
     hidden: int
@@ -24,6 +30,7 @@ class Tables(NamedTuple):
     confusion: pd.DataFrame
     slots: pd.DataFrame
     coactivation: pd.DataFrame
+    routers: pd.DataFrame
 
     @property
     def recipes(self) -> list[str]:
@@ -33,9 +40,15 @@ class Tables(NamedTuple):
 
 
 def read_tables(folder: Path, hidden: int) -> Tables:
-    """Read what the stages before wrote."""
+    """Read what the stages before wrote.
+
+    A study of many recipes is itself the study of the routers; others have its table beside theirs.
+    """
     names = ("runs", "history", "confusion", "slots", "coactivation")
-    return Tables(folder, hidden, *(read_table(folder / f"{name}.csv") for name in names))
+    runs, *others = (read_table(folder / f"{name}.csv") for name in names)
+    has_many = runs["recipe"].nunique() >= FEWEST_ROUTERS
+    routers = runs if has_many else read_table(folder / "routers.csv")
+    return Tables(folder, hidden, runs, *others, routers)
 
 
 def cells(table: pd.DataFrame, **wanted: Any) -> pd.DataFrame:

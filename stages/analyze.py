@@ -106,12 +106,13 @@ def analyze_cohort(seed: int, send: object, null_tables: int) -> dict[Any, dict[
 
 
 def _of_training(history: Any) -> Any:
-    """A row per run: its last epoch's training accuracy, its router's gradient norms over all."""
+    """A row per run: accuracy and dropped slots of its last epoch, gradients of all."""
     from moe.grid import RUN_KEYS
 
     by_run = history.sort_values("epoch").groupby(RUN_KEYS)
     return by_run.agg(
         train_accuracy=("train_accuracy", "last"),
+        dropped=("dropped", "last"),
         router_grad_norm=("router_grad_norm", "mean"),
         router_grad_norm_max=("router_grad_norm_max", "max"),
     ).reset_index()

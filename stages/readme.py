@@ -3,6 +3,7 @@
 import json
 import re
 from pathlib import Path
+from textwrap import fill
 from typing import Any
 
 from stages.command import command
@@ -23,7 +24,8 @@ def readme() -> None:
     claims = json.loads(Path("reports/claims.json").read_text(encoding="utf-8"))
     metrics = json.loads(Path("reports/metrics.json").read_text(encoding="utf-8"))
     text = README.read_text(encoding="utf-8")
-    for name, content in (("result", result(claims, metrics)), ("claims", table(claims))):
+    contents = {"result": result(claims, metrics), "claims": table(claims), "routers": routers()}
+    for name, content in contents.items():
         text = filled(text, name, content)
     README.write_text(text, encoding="utf-8")
 
@@ -83,6 +85,55 @@ def table(claims: dict[str, Any]) -> str:
             verdict = SYMBOLS[claim["verdict"]]
             rows.append(f"| {name} | {claim['claim']} | {recipe} | {shown} | {verdict}{note} |")
     return "\n".join(rows) + "\n"
+
+
+def routers() -> str:
+    """Which router for which purpose, from the study of all recipes."""
+    from moe.routers import at_most_experts
+    from moe.tables import RESULTS_DIR, read_table
+
+    runs = read_table(RESULTS_DIR / "routers.csv")
+    rows = at_most_experts(runs).to_dict("records")
+    by_name = {(row["recipe"], row["k"]): row for row in rows}
+    # "random" routes too, but for nobody's purpose.
+    chosen = [row for row in rows if row["nmi"] == row["nmi"] and row["recipe"] != "random"]
+    of_k = {k: [row for row in chosen if row["k"] == k] for k in (1, 2)}
+    even, special = (
+        min(chosen, key=lambda row: row["max_violation"]),
+        max(chosen, key=lambda row: row["nmi"]),
+    )
+    free, widest = by_name["loss-free", 2], by_name["dense-total", 1]
+
+    def shown(row: dict[str, Any]) -> str:
+        low, high = 100 * row["accuracy_low"], 100 * row["accuracy_high"]
+        return f"{100 * row['accuracy']:.1f} % [{low:.1f}, {high:.1f}]"
+
+    def with_controls(k: int) -> str:
+        best = of_k[k][0]
+        controls = " and ".join(
+            f"{shown(by_name[name, k])} for `{name}`" for name in ("random", "dense-active")
+        )
+        return f"`{best['recipe']}`, {shown(best)}, against {controls}"
+
+    seeds, ne = rows[0]["seeds"], rows[0]["ne"]
+    answers = (
+        f"**The best accuracy from two experts an image**: {with_controls(2)}.",
+        f"**One expert an image**, the cheapest: {with_controls(1)}. The softmax over one kept "
+        "logit leaves the router of `blog` and `logits` untrained.",
+        f"**An even load**, so that no device waits: `{even['recipe']}` at k = {even['k']}, whose "
+        f"busiest expert gets {even['max_violation']:.0%} more than the mean.",
+        f"**Experts that differ**: `{special['recipe']}` at k = {special['k']}, with "
+        f"{special['nmi']:.2f} of normalised mutual information between expert and digit.",
+        f"**No gate loss to weigh**: `loss-free`, at a price here: {shown(free)} at k = 2, and a "
+        f"busiest expert with {free['max_violation']:.0%} more than the mean. Its sigmoid gates "
+        "saturate on a task this small.",
+        f"**Accuracy at any cost**: one wide network, `dense-total`, {shown(widest)}, with {ne} "
+        "experts' multiplications for each image.",
+    )
+    wrapped = (fill(f"- {answer}", 98, subsequent_indent="  ") for answer in answers)
+    return "\n".join(
+        [f"At ne = {ne}, {seeds} seeds, 95 % intervals (`make routers`):\n", *wrapped, ""]
+    )
 
 
 if __name__ == "__main__":

@@ -78,7 +78,7 @@ def build(world: World, seeds: int = 20, base_seeds: int = 40) -> Tables:
             runs.append(row(recipe, ne, k, lc, seed, world, noisy, accuracy, by_digit))
     frames = [pd.DataFrame(rows) for rows in (runs, confusion, slots)]
     nothing = pd.DataFrame()
-    return Tables(Path(), 10, frames[0], nothing, frames[1], frames[2], nothing)
+    return Tables(Path(), 10, frames[0], nothing, frames[1], frames[2], nothing, nothing)
 
 
 def cell(recipe: str, ne: int, k: int, lc: float, seed: int) -> dict:

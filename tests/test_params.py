@@ -75,6 +75,12 @@ BAD = {
     "recipe": ("recipe: [switch]", "recipe: [swish]", "'swish': input should be 'blog'"),
     "dataset": ("dataset: mnist ", "dataset: cifar ", "data.dataset: 'cifar': input should be"),
     "no cell": ("k: [1, 2, 3, 4]", "k: [20]", "[20] holds no k that is at most an ne of"),
+    "k of gshard": ("recipe: [switch]", "recipe: [gshard]", "[1, 2]: gshard allows k = 2 alone"),
+    "k of dense": (
+        *("recipe: [switch]", "recipe: [dense-total]"),
+        "[1, 2]: dense-total allows k = 1 alone",
+    ),
+    "capacity": ("epochs: 5", "epochs: 5\n  capacity_factor: 0", "train.capacity_factor"),
     "duplicate": ("epochs: 5", "epochs: 5\n  epochs: 6", "not valid YAML"),
     "not yaml": ("epochs: 5", "epochs: [5", "not valid YAML"),
     "device": ("device: auto ", "device: gpu ", "runtime.device: 'gpu': string should match"),

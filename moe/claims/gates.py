@@ -16,6 +16,7 @@ from moe.claims.claim import (
     Part,
 )
 from moe.results import Tables, cells
+from moe.routers import at_most_experts
 from moe.statistics import all_of, paired, slopes
 
 PER_CENT = 100
@@ -127,10 +128,28 @@ def c6(tables: Tables, recipe: str) -> Measured:
     )
     gain = (accuracy[1] - accuracy[0]).to_numpy()
     norms = runs.groupby("recipe")["router_grad_norm"].mean()
+    beside = {f"router gradient norm of {name}": float(norm) for name, norm in norms.items()}
     return Measured(
         [Part("switch less logits at k = 1", "points", paired(gain), POINTS)],
-        beside={f"router gradient norm of {name}": float(norm) for name, norm in norms.items()},
+        beside=beside | _routers_at_k_1(tables.routers),
     )
+
+
+def _routers_at_k_1(runs: pd.DataFrame) -> dict[str, Any]:
+    """Of the study of all recipes: whose router trains at k = 1, and what more experts bring."""
+    if runs.empty:
+        return {}
+    fewest, most = runs["ne"].min(), runs["ne"].max()
+    table = at_most_experts(runs)
+    return {
+        f"{row['recipe']} at k = 1": {
+            "router gradient norm": row["router_grad_norm"],
+            f"points from ne = {fewest} to {most}": row["gain"],
+            "low": row["gain_low"],
+            "high": row["gain_high"],
+        }
+        for row in table[(table["k"] == 1) & table["nmi"].notna()].to_dict("records")
+    }
 
 
 def _told(x: pd.Series) -> dict[str, Any]:

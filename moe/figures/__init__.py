@@ -1,13 +1,13 @@
 """The figures of the report: finished tables in, one drawing each out.
 
 style: colours and the few ways of plotting; sweeps: effects of lc and k; classes: accuracy and
-confusion by digit; experts: who gets what; layer: the drawing of the layer. `all_figures` has them
-in order.
+confusion by digit; experts: who gets what; layer: the drawing of the layer; routers: all recipes
+side by side. `all_figures` has them in order.
 """
 
 from collections.abc import Iterator
 
-from moe.figures import classes, experts, layer, sweeps
+from moe.figures import classes, experts, layer, routers, sweeps
 from moe.figures.style import Figure
 from moe.results import Tables
 
@@ -29,6 +29,7 @@ MAKERS = (
     experts.coactivation,
     sweeps.capacity_and_compute,
     classes.fingerprint,
+    routers.routers_side_by_side,
 )
 
 
