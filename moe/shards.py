@@ -19,6 +19,7 @@ import numpy
 import torch
 from torch import Tensor
 
+from moe.cluster import in_cluster
 from moe.data import Dataset
 from moe.engine import fused, kernel
 from moe.errors import UserError
@@ -40,12 +41,15 @@ Shard = tuple[Run, ...]
 
 
 class Computation(NamedTuple):
-    """What a worker needs to know beside the runs. engines: by recipe."""
+    """What a worker needs to know beside the runs.
+
+    engines: by recipe; machines: the kind of machine, by engine, that the keys speak of.
+    """
 
     engines: dict[str, str]
     device: str
     settings: Train
-    folder: Path
+    machines: dict[str, str]
 
 
 class Epochs(NamedTuple):
@@ -79,10 +83,17 @@ def train_study(
         for shard in cut(runs, params, len(data.train_x))
     ]
     shards = sorted(filter(None, missing), key=lambda shard: -sum(run.ne for run in shard))
-    computation = Computation(engines, str(device), params.train, data.folder)
-    workers = 1 if device.type == "cuda" else worker_count(params.runtime.workers)
-    work = functools.partial(_train, computation=computation, keys=keys)
-    for shard, packed in in_workers(work, shards, workers, on_epochs):
+    machines = {engine: machine_kind(engine, device) for engine in set(engines.values())}
+    computation = Computation(engines, str(device), params.train, machines)
+    on_cuda = device.type == "cuda"
+    if params.runtime.executor == "ray":
+        work = functools.partial(_train, computation=computation, keys=keys)
+        done = in_cluster(work, shards, data.folder, on_cuda, on_epochs)
+    else:
+        work = functools.partial(_train_here, data.folder, computation=computation, keys=keys)
+        workers = 1 if on_cuda else worker_count(params.runtime.workers)
+        done = in_workers(work, shards, workers, on_epochs)
+    for shard, packed in done:
         store.add(packed)
         on_runs(len(shard))
     trained = store.load(set(keys.values()))
@@ -134,17 +145,20 @@ def _fingerprint(engine: str, device: torch.device) -> dict[str, str]:
     package = Path(__file__).parent
     names = (*COMMON_SOURCES, *ENGINE_SOURCES[engine])
     sources = b"".join((package / name).read_bytes() for name in names)
-    if engine == "kernel":
-        machine = f"{platform.machine()} {kernel.level_in_use()}"
-    elif device.type == "cuda":
-        machine = torch.cuda.get_device_name(device)
-    else:
-        machine = f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()}"
     return {
         "engine": engine,
-        "machine": machine,
+        "machine": machine_kind(engine, device),
         "sources": hashlib.sha256(sources).hexdigest(),
     }
+
+
+def machine_kind(engine: str, device: torch.device) -> str:
+    """What an engine's rounding depends on here: the card, or the processor's instruction set."""
+    if engine == "kernel":
+        return f"{platform.machine()} {kernel.level_in_use()}"
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()}"
 
 
 def engines_of(
@@ -191,20 +205,63 @@ def device_named(name: str) -> torch.device:
     return device
 
 
-def _train(shard: Shard, send: Send, computation: Computation, keys: dict[Run, str]) -> bytes:
-    data, settings = _data(computation.folder), computation.settings
+def _train_here(
+    folder: Path, shard: Shard, send: Send, computation: Computation, keys: dict[Run, str]
+) -> bytes:
+    return _train(shard, folder, send, computation, keys)
+
+
+def _train(
+    shard: Shard, folder: Path, send: Send, computation: Computation, keys: dict[Run, str]
+) -> bytes:
+    """Train a shard on the data of a folder; returns an entry for the store."""
+    engine, device = computation.engines[shard[0].recipe], torch.device(computation.device)
+    expected, here = computation.machines[engine], machine_kind(engine, device)
+    if here != expected:
+        raise UserError(
+            f"a node is {here}, but the study is computed on {expected}: results would differ in "
+            f"their last bits; use nodes of one kind, or set {kernel.LEVEL_VARIABLE}"
+        )
 
     def on_epoch(accuracy: Tensor) -> None:
         send(Epochs(len(accuracy), float(accuracy.mean())))
 
-    if computation.engines[shard[0].recipe] == "kernel":
-        trained = kernel.train(shard, data, settings, on_epoch)
-    else:
-        device = torch.device(computation.device)
-        trained = fused.train(shard, data, settings, device, on_epoch=on_epoch)
+    def train(runs: Shard) -> list[Trained]:
+        if engine == "kernel":
+            return kernel.train(runs, _data(folder), computation.settings, on_epoch)
+        return fused.train(runs, _data(folder), computation.settings, device, on_epoch=on_epoch)
+
+    trained = split_where_memory_is_short(train, shard)
     return pack(
         {keys[run]: result for run, result in zip(shard, trained, strict=True)},
         {keys[run]: str(run) for run in shard},
+    )
+
+
+def split_where_memory_is_short(
+    train: Callable[[Shard], list[Trained]], shard: Shard
+) -> list[Trained]:
+    """train(shard), or where there is too little memory for that, its halves one after another.
+
+    Raises UserError for a run that is too large alone.
+    """
+    try:
+        return train(shard)
+    except (MemoryError, RuntimeError) as error:
+        if not _is_out_of_memory(error):
+            raise
+    if len(shard) == 1:
+        raise UserError(f"{shard[0]}: there is too little memory to train it")
+    half = len(shard) // 2
+    halves = (shard[:half], shard[half:])
+    return [result for part in halves for result in split_where_memory_is_short(train, part)]
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    # torch has a type of its own for CUDA alone; on a CPU it says so in words.
+    words = "not enough memory", "can't allocate memory"
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or any(
+        word in str(error) for word in words
     )
 
 

@@ -55,11 +55,14 @@ class Store:
         self.folder.mkdir(parents=True, exist_ok=True)
         name = hashlib.sha256(packed).hexdigest()
         unfinished = self.folder / f".{name}.{os.getpid()}.tmp"
-        with unfinished.open("wb") as file:
-            file.write(packed)
-            file.flush()
-            os.fsync(file.fileno())
-        unfinished.rename(self.folder / f"{name}.safetensors")
+        try:
+            with unfinished.open("wb") as file:
+                file.write(packed)
+                file.flush()
+                os.fsync(file.fileno())
+            unfinished.rename(self.folder / f"{name}.safetensors")
+        finally:
+            unfinished.unlink(missing_ok=True)  # the disk is full, or we were interrupted
 
     def entries(self) -> Iterator[Entry]:
         """Every entry whose header can be read."""

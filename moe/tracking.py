@@ -20,6 +20,7 @@ import logging
 import os
 import re
 import subprocess
+import sys
 import tempfile
 import threading
 import time
@@ -88,8 +89,30 @@ class Results(NamedTuple):
 def client() -> MlflowClient:
     """For MLFLOW_TRACKING_URI, or mlflow.db in the working folder."""
     uri = os.environ.get("MLFLOW_TRACKING_URI") or STORE
+    scheme, _, path = uri.partition(":///")
+    if scheme == "sqlite":
+        _create_database(Path(path))
     mlflow.set_tracking_uri(uri)
     return MlflowClient(uri)
+
+
+def _create_database(path: Path) -> None:
+    """All of it or nothing: killed amid MLflow's migrations, a database would stay broken."""
+    LOCK.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(LOCK.with_name("database.lock")):
+        if path.exists():
+            return
+        unfinished = path.with_name(f".{path.name}.unfinished")
+        unfinished.unlink(missing_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        migrate = (
+            f"import mlflow; mlflow.MlflowClient({f'sqlite:///{unfinished}'!r}).search_runs(['0'])"
+        )
+        # A process of its own, so that nothing holds the file when it gets its name.
+        done = subprocess.run([sys.executable, "-c", migrate], capture_output=True, text=True)
+        if done.returncode:
+            raise MlflowException(f"{path} cannot be made: {done.stderr.strip()[-200:]}")
+        unfinished.rename(path)
 
 
 @event.listens_for(Engine, "connect")
@@ -141,22 +164,34 @@ def sync(params: Params, results: Results) -> dict[str, int]:
         settings = {name: str(value) for name, value in asdict(params.train).items()}
         wanted = [*_trials(results.runs), *_runs(results)]
         present = _present(store, experiment, study)
-        for child in wanted:
-            found = present.pop(child.name, [])
-            good = [run for run in found if _is_good(run, child)][:1]
-            for run in found:
-                if run not in good:
+        with _killed_if_interrupted(store, parent.info.run_id):
+            for child in wanted:
+                found = present.pop(child.name, [])
+                good = [run for run in found if _is_good(run, child)][:1]
+                for run in found:
+                    if run not in good:
+                        store.delete_run(run.info.run_id)
+                if not good:
+                    _write(store, experiment, parent.info.start_time, child, common, settings)
+            for leftover in present.values():  # of a trial or seed that the study no longer has
+                for run in leftover:
                     store.delete_run(run.info.run_id)
-            if not good:
-                _write(store, experiment, parent.info.start_time, child, common, settings)
-        for leftover in present.values():  # of a trial or seed that the study no longer has
-            for run in leftover:
-                store.delete_run(run.info.run_id)
-        counts = {"study": 1, "trial": 0, "run": 0}
-        for child in wanted:
-            counts[child.tags["level"]] += 1
-        _finish_parent(store, parent, params, results, counts)
+            counts = {"study": 1, "trial": 0, "run": 0}
+            for child in wanted:
+                counts[child.tags["level"]] += 1
+            _finish_parent(store, parent, params, results, counts)
     return counts
+
+
+@contextlib.contextmanager
+def _killed_if_interrupted(store: MlflowClient, run_id: str) -> Iterator[None]:
+    """Ctrl-C leaves no run RUNNING. (A failure of MLflow itself would only fail again.)"""
+    try:
+        yield
+    except BaseException as stop:
+        if not isinstance(stop, Exception):
+            store.set_terminated(run_id, "KILLED")
+        raise
 
 
 class Child(NamedTuple):
@@ -281,10 +316,11 @@ def _write(
     metrics = [Metric(name, value, when, 0) for name, value in child.metrics.items()]
     metrics += [Metric(name, value, when, step) for name, step, value in child.curves]
     params = [Param(name, value) for name, value in {**child.params, **settings}.items()]
-    store.log_batch(run_id, metrics[:BATCH], params)
-    for start in range(BATCH, len(metrics), BATCH):
-        store.log_batch(run_id, metrics[start : start + BATCH])
-    store.set_terminated(run_id, "FINISHED", when)
+    with _killed_if_interrupted(store, run_id):
+        store.log_batch(run_id, metrics[:BATCH], params)
+        for start in range(BATCH, len(metrics), BATCH):
+            store.log_batch(run_id, metrics[start : start + BATCH])
+        store.set_terminated(run_id, "FINISHED", when)
 
 
 def _finish_parent(
@@ -385,6 +421,8 @@ def show_live(
     with failures_as_one_line():
         store = client()
         experiment = _experiment(store, params.track.experiment)
+        if over.is_set():
+            return
         run_id = _parent(store, experiment, params).info.run_id
         store.update_run(run_id, "RUNNING")
         for step in itertools.count():

@@ -15,12 +15,12 @@ import json
 from pathlib import Path
 from typing import Any
 
-from stages.command import command
+from stages.command import stage
 
 METRICS_FILE = Path("reports/metrics.json")
 
 
-@command
+@stage
 def analyze() -> None:
     """Count slots, measure specialisation and balance, draw the seed-0 experts, join runs.csv."""
     import itertools

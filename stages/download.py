@@ -2,15 +2,16 @@
 
 from pathlib import Path
 
-from stages.command import command
+from stages.command import stage
 
 DOWNLOADS = Path(".cache/mnist")  # kept from run to run; DVC empties data/ itself
 
 
-@command
+@stage
 def download() -> None:
     """Fetch and verify the data set into data/."""
-    from moe.data import DATA_DIR, Dataset, fetch
+    from moe.data import DATA_DIR, Dataset
+    from moe.download import fetch
     from moe.params import read_params
 
     dataset = read_params().data.dataset

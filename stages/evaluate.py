@@ -2,10 +2,10 @@
 
 from typing import Any
 
-from stages.command import command
+from stages.command import stage
 
 
-@command
+@stage
 def evaluate() -> None:
     """Measure losses, accuracies and confusion counts of every trained run."""
     import itertools

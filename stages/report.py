@@ -1,9 +1,9 @@
 """report: reports/index.html, its figures one by one, explorer.html, and claims.json."""
 
-from stages.command import command
+from stages.command import stage
 
 
-@command
+@stage
 def report() -> None:
     """Render the report from the tables in results/."""
     from moe.claims import judged, write_claims

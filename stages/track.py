@@ -6,12 +6,12 @@ The receipt is git-ignored: in a fresh clone the stage is out of date, and fills
 import json
 from pathlib import Path
 
-from stages.command import command
+from stages.command import stage
 
 ARTIFACTS = ("params.yaml", "results/runs.csv", "reports")
 
 
-@command
+@stage
 def track() -> None:
     """Bring MLflow up to date with the results; doing it twice adds nothing."""
     from moe.data import Dataset

@@ -1,9 +1,9 @@
 """train: every run of the study; weights/ has them by seed, results/history.csv their curves."""
 
-from stages.command import command
+from stages.command import Interrupted, stage
 
 
-@command
+@stage
 def train() -> None:
     """Train every run of params.yaml that is not yet in the store."""
     from moe.data import Dataset
@@ -25,8 +25,12 @@ def train() -> None:
         live.tell()
         progress.on_epochs(epochs)
 
-    with Live(params, progress.measures) as live, shown(progress):
-        trained = train_study(params, runs, data, Store(), on_epochs, progress.on_runs, print)
+    try:
+        with Live(params, progress.measures) as live, shown(progress):
+            trained = train_study(params, runs, data, Store(), on_epochs, progress.on_runs, print)
+    except Interrupted as stop:
+        stop.kept = f"{progress.runs:,} of {len(runs):,} runs are finished and kept"
+        raise
     write_weights({run: result.weights for run, result in trained.items()})
     columns = (*RUN_KEYS, "epoch", *HISTORY)
     write_table(

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from moe.data import Dataset, fetch
+from moe.data import Dataset
+from moe.download import fetch
 
 
 @pytest.fixture(scope="session")

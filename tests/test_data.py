@@ -7,18 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from moe.data import (
-    FILES,
-    DataError,
-    Dataset,
-    batch_order,
-    download_mnist,
-    fetch,
-    import_torchvision,
-    pixels,
-    read_idx,
-    write_idx,
-)
+from moe.data import FILES, DataError, Dataset, batch_order, pixels, read_idx, write_idx
+from moe.download import download_mnist, fetch, import_torchvision
 
 
 def test_mnist_5k_is_stratified_and_real(mnist_5k: Dataset) -> None:

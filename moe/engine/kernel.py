@@ -407,6 +407,8 @@ def _library() -> ctypes.CDLL:
     if library is None:
         raise OSError(f"the C kernel is not built: {again}")
     loaded = ctypes.CDLL(str(library))
+    if not hasattr(loaded, "moe_source"):
+        raise OSError(f"{library.name} is another library: {again}")
     loaded.moe_source.restype = ctypes.c_char_p
     if source.exists():
         digest = hashlib.sha256(source.read_bytes()).hexdigest()

@@ -1,0 +1,55 @@
+"""The kernel in several processes at once: does a second core double what gets done?"""
+
+import multiprocessing
+import threading
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from moe.data import Dataset
+from moe.engine import kernel
+from moe.grid import Run, Trial
+from moe.params import Train
+from moe.workers import single_thread
+
+START = 120  # seconds that workers may take to import torch and map the data
+
+
+def throughput(
+    workers: int, trials: list[Trial], folder: Path, settings: Train, seconds: float
+) -> float:
+    """Runs times steps per second of all workers together, tests after each epoch included.
+
+    Each trains the trials, one epoch each, for about so many seconds; all start at the same time.
+    """
+    context = multiprocessing.get_context("spawn")
+    barrier = context.Barrier(workers)
+    task = (trials, folder, replace(settings, epochs=1), seconds)
+    with context.Pool(workers, _meet_at, (barrier,)) as pool:
+        return sum(pool.starmap(_rate, [task] * workers, chunksize=1))
+
+
+_barrier: threading.Barrier | None = None
+
+
+def _meet_at(barrier: Any) -> None:
+    global _barrier
+    _barrier = barrier
+
+
+def _rate(trials: list[Trial], folder: Path, settings: Train, seconds: float) -> float:
+    """Runs times steps per second of this worker."""
+    single_thread()
+    data = Dataset(folder)
+    runs = [Run(*trial, seed=0) for trial in trials]
+    steps_per_run = len(data.train_x) // settings.batch_size
+    kernel.train(runs[:1], data, settings)
+    assert _barrier is not None
+    _barrier.wait(START)  # which also sees to it that each worker has one task
+    begin, steps = time.perf_counter(), 0
+    while time.perf_counter() - begin < seconds:
+        for run in runs:
+            kernel.train([run], data, settings)
+            steps += steps_per_run
+    return steps / (time.perf_counter() - begin)

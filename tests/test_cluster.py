@@ -1,0 +1,123 @@
+"""The Ray executor on a real cluster of two nodes, with and without a dying node."""
+
+import os
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from moe import cluster
+from moe.data import Dataset
+from moe.errors import UserError
+from moe.grid import runs_of
+from moe.params import Params
+from moe.shards import train_study
+from moe.store import Store
+from tests.test_shards import assert_same_bits, small
+
+if os.environ.get("CI"):
+    import ray
+else:
+    ray = pytest.importorskip("ray", reason="needs Ray: make setup EXTRAS=dev,ray")
+
+
+LOOPBACK = "127.0.0.2"  # Ray replaces 127.0.0.1 by an address that others can reach
+
+
+@pytest.fixture(scope="module")
+def nodes() -> Iterator[Any]:
+    """Two nodes of one CPU each, on loopback, and a driver that has joined."""
+    from ray.cluster_utils import Cluster
+
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    head = {"num_cpus": 0, "include_dashboard": False, "node_ip_address": LOOPBACK}
+    nodes = Cluster(True, head_node_args=head)
+    for _ in range(2):
+        nodes.add_node(num_cpus=1, node_ip_address=LOOPBACK)
+    ray.init(
+        nodes.address,
+        _node_ip_address=LOOPBACK,
+        runtime_env={"py_modules": [str(Path(cluster.__file__).parent)]},
+        log_to_driver=False,
+        logging_level="error",
+    )
+    yield nodes
+    ray.shutdown()
+    nodes.shutdown()
+
+
+def on_ray(params: Params) -> Params:
+    return replace(params, runtime=replace(params.runtime, executor="ray"))
+
+
+def train(params: Params, data: Dataset, folder: Path, on_runs: Any = lambda count: None) -> dict:
+    runs = runs_of(params.sweeps)
+    return train_study(params, runs, data, Store(folder), on_runs=on_runs)
+
+
+@pytest.mark.parametrize("engine", ["kernel", "fused"])
+def test_two_nodes_give_the_bits_of_this_machine(
+    engine: str, nodes: Any, mnist_5k: Dataset, tmp_path: Path
+) -> None:
+    params = small()
+    params = replace(params, runtime=replace(params.runtime, engine=engine))
+    here = train(params, mnist_5k, tmp_path / "here")
+    there = train(on_ray(params), mnist_5k, tmp_path / "there")
+    assert_same_bits(here, there)
+
+
+def test_a_node_that_dies_in_the_middle_changes_nothing(
+    nodes: Any, mnist_5k: Dataset, tmp_path: Path
+) -> None:
+    params = small()
+    longer = replace(params, train=replace(params.train, epochs=40))
+    here = train(longer, mnist_5k, tmp_path / "here")
+    killed = []
+
+    def kill_a_node(count: int) -> None:
+        if count and not killed:  # the first shard has come back, others are at work
+            killed.append(True)
+            nodes.remove_node(nodes.worker_nodes.copy().pop(), allow_graceful=False)
+
+    there = train(on_ray(longer), mnist_5k, tmp_path / "there", kill_a_node)
+    assert killed
+    assert_same_bits(here, there)
+    nodes.add_node(num_cpus=1, node_ip_address=LOOPBACK)
+
+
+def fail(task: int, folder: Path, send: Any) -> None:
+    raise UserError(f"task {task} will not do")
+
+
+def test_a_task_s_own_error_is_the_caller_s(nodes: Any, mnist_5k: Dataset) -> None:
+    with pytest.raises(UserError, match="task 7 will not do"):
+        list(cluster.in_cluster(fail, [7], mnist_5k.folder, on_gpu=False))
+
+
+def work_slowly(task: int, folder: Path, send: Any) -> str:
+    send(task)
+    time.sleep(0.1)
+    return (folder / "train-labels-idx1-ubyte").name
+
+
+def test_messages_and_data_arrive(nodes: Any, mnist_5k: Dataset) -> None:
+    told: list[int] = []
+    done = dict(cluster.in_cluster(work_slowly, [1, 2, 3], mnist_5k.folder, False, told.append))
+    assert done.keys() == {1, 2, 3}
+    assert sorted(told) == [1, 2, 3]
+
+
+def test_a_cluster_that_is_not_there(
+    mnist_5k: Dataset, monkeypatch: pytest.MonkeyPatch, nodes: Any
+) -> None:
+    def refuse(**options: Any) -> None:
+        raise ConnectionError("nobody answers")
+
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(ray, "init", refuse)
+    monkeypatch.setenv("RAY_ADDRESS", "10.0.0.1:6379")
+    with pytest.raises(UserError, match=r"Ray at 10\.0\.0\.1:6379: nobody answers"):
+        list(cluster.in_cluster(work_slowly, [1], mnist_5k.folder, on_gpu=False))

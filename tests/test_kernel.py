@@ -1,0 +1,490 @@
+"""The run-major kernel against `MoE` trained alone, against the fused engine, and against itself.
+
+The slow, obvious things it is held to: `train_alone` (float64, autograd, torch's Adam), and a loop
+over every pixel for the lists.
+"""
+
+import importlib.util
+import multiprocessing
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from multiprocessing.pool import Pool
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+import torch
+from numpy.linalg import _umath_linalg
+
+from moe.data import FILES, Dataset, write_idx
+from moe.engine import HISTORY, Trained, fused, kernel
+from moe.grid import Run
+from moe.layer import initial_weights
+from moe.params import Train
+from tests.test_fused import CPU, FIFTY_STEPS, train_alone
+
+pytestmark = pytest.mark.skipif(
+    not kernel.available() and not os.environ.get("CI"), reason=f"no kernel: {kernel.why_not()}"
+)
+
+# Beyond float32's rounding, nothing: of a tensor's largest entry, and of a measure
+TOLERANCE = 1e-4
+# Ragged ne, from less than a vector to more than one, mixed k and seeds
+CELLS = [(1, 1, 1.0, 0), (3, 2, 0.1, 1), (10, 1, 1.0, 0), (10, 4, 10.0, 0), (17, 3, 1.0, 1)]
+# Where a gradient is 0 but for rounding, Adam's step is as long as elsewhere, and of either sign:
+# of the many entries of wide layers a few are such, and so short steps keep them within TOLERANCE.
+SHORT = 1e-4
+TRAINED_INPUTS = 600  # of `odd`: the others no training image has
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("sparse")
+
+
+@pytest.fixture(scope="module")
+def odd(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
+    """400 training and 130 test images of noise: some blank, some full, of every number of pixels
+    modulo 4; in training the last inputs are 0, and in the test they are not."""
+    rng = np.random.default_rng(0)
+
+    def images(count: int, inputs: int) -> np.ndarray:
+        share = rng.uniform(0, 0.4, (count, 1))
+        share[:6] = np.array([[0], [1], [0], [0], [1], [0]])
+        x = rng.integers(1, 256, (count, 784)) * (rng.random((count, 784)) < share)
+        x[6:10, 4:] = 0  # a few pixels, or none
+        x[:, inputs:] = 0
+        return x.reshape(count, 28, 28).astype(np.uint8)
+
+    folder = tmp_path_factory.mktemp("odd")
+    labels = rng.integers(0, 10, 530).astype(np.uint8)
+    parts = (images(400, TRAINED_INPUTS), labels[:400], images(130, 784), labels[400:])
+    for name, part in zip(FILES, parts, strict=True):
+        write_idx(folder / name, part)
+    return Dataset(folder)
+
+
+def runs_of(recipe: str) -> list[Run]:
+    return [Run(recipe, *cell) for cell in CELLS]
+
+
+def assert_close(
+    trained: dict[str, torch.Tensor], expected: dict[str, torch.Tensor], what: object
+) -> None:
+    assert trained.keys() == expected.keys()
+    for name, values in expected.items():
+        assert trained[name].dtype == torch.float32
+        difference = (trained[name].double() - values.double()).abs().max()
+        assert difference <= TOLERANCE * values.abs().max(), f"{what}: {name}"
+
+
+def assert_same_bits(some: Sequence[Trained], others: Sequence[Trained]) -> None:
+    for one, other in zip(some, others, strict=True):
+        assert torch.equal(one.history, other.history)
+        assert one.weights.keys() == other.weights.keys()
+        for name, weights in one.weights.items():
+            assert torch.equal(weights, other.weights[name]), name
+
+
+def assert_like_alone(
+    runs: list[Run], data: Dataset, settings: Train, cache: Path
+) -> list[dict[str, float]]:
+    """Returns the measures of each run's last epoch."""
+    last = []
+    for run, trained in zip(runs, kernel.train(runs, data, settings, cache=cache), strict=True):
+        weights, measures = train_alone(run, data, settings)
+        assert_close(trained.weights, weights, run)
+        last.append(dict(zip(HISTORY, trained.history[-1].tolist(), strict=True)))
+        assert last[-1] == pytest.approx(measures, rel=TOLERANCE, abs=TOLERANCE), run
+    return last
+
+
+# --- what it computes
+
+
+@pytest.mark.parametrize("recipe", kernel.RECIPES)
+def test_every_parameter_is_that_of_the_layer_trained_alone(
+    recipe: str, mnist_5k: Dataset, cache: Path
+) -> None:
+    assert_like_alone(runs_of(recipe), mnist_5k, FIFTY_STEPS, cache)
+
+
+@pytest.mark.parametrize("hidden", [7, 33, 70])
+def test_the_same_with_other_widths_blank_images_and_inputs_of_the_test_alone(
+    hidden: int, odd: Dataset, cache: Path
+) -> None:
+    # 400 images in batches of 40, five times: 50 steps. 66 experts: rows of many vectors
+    settings = Train(epochs=5, batch_size=40, learning_rate=SHORT, hidden=hidden)
+    cells = [(3, 2, 1.0, 0), (66 if hidden == 7 else 5, 4, 0.1, 1)]
+    runs = [Run(recipe, *cell) for recipe in kernel.RECIPES for cell in cells]
+    assert_like_alone(runs, odd, settings, cache)
+
+
+def test_the_same_with_limited_capacity_and_z_loss(mnist_5k: Dataset, cache: Path) -> None:
+    limited = replace(FIFTY_STEPS, learning_rate=SHORT, capacity_factor=1.0, z_loss=0.01)
+    measures = assert_like_alone(runs_of("switch"), mnist_5k, limited, cache)
+    assert max(last["dropped"] for last in measures) > 0.05
+    # z_loss alone trains the router of a single expert; for the other recipes both mean nothing
+    (one,) = kernel.train([Run("switch", 1, 1, 1.0, 0)], mnist_5k, limited, cache=cache)
+    assert one.history[0, HISTORY.index("router_grad_norm")] > 0
+    for recipe in ("blog", "logits"):
+        run = [Run(recipe, 4, 2, 1.0, 0)]
+        free = replace(limited, capacity_factor=None, z_loss=0.0)
+        assert_same_bits(*(kernel.train(run, mnist_5k, s, cache=cache) for s in (limited, free)))
+
+
+@pytest.mark.parametrize("recipe", kernel.RECIPES)
+def test_the_history_is_that_of_the_fused_engine(
+    recipe: str, mnist_5k: Dataset, cache: Path
+) -> None:
+    settings = replace(FIFTY_STEPS, epochs=2)
+    expected = fused.train(runs_of(recipe), mnist_5k, settings, CPU, torch.float64)
+    trained = kernel.train(runs_of(recipe), mnist_5k, settings, cache=cache)
+    for run, one, other in zip(runs_of(recipe), trained, expected, strict=True):
+        assert one.history.shape == (2, len(HISTORY))
+        torch.testing.assert_close(
+            *(one.history, other.history), rtol=TOLERANCE, atol=TOLERANCE, msg=str(run)
+        )
+
+
+@pytest.mark.parametrize("recipe", kernel.RECIPES)
+def test_inputs_that_no_training_image_has_keep_their_initial_weights(
+    recipe: str, odd: Dataset, cache: Path
+) -> None:
+    settings = replace(FIFTY_STEPS, epochs=2, batch_size=40)
+    (trained,) = kernel.train([Run(recipe, 4, 2, 1.0, 3)], odd, settings, cache=cache)
+    initial = initial_weights(3, 4, 784, settings.hidden, 10)
+    for name in ("router.weight", "experts.w1"):
+        moved = (trained.weights[name] != initial[name]).transpose(0, 1).flatten(1).any(1)
+        assert moved[:TRAINED_INPUTS].all()
+        assert not moved[TRAINED_INPUTS:].any()
+
+
+@pytest.mark.parametrize("recipe", ["blog", "logits"])
+def test_with_k_1_the_weight_of_the_gate_loss_changes_no_bit(
+    recipe: str, mnist_5k: Dataset, cache: Path
+) -> None:
+    runs = [Run(recipe, 4, 1, lc, 0) for lc in (0.0, 1.0, 10.0)]
+    none, some, much = kernel.train(runs, mnist_5k, FIFTY_STEPS, cache=cache)
+    assert_same_bits([none, none], [some, much])
+    assert torch.equal(
+        none.weights["router.weight"], initial_weights(0, 4, 784, 10, 10)["router.weight"]
+    )
+    assert (none.history[:, HISTORY.index("router_grad_norm_max")] == 0).all()
+
+
+# --- the same bits
+
+
+def test_a_runs_bits_depend_on_its_cell_alone(
+    mnist_5k: Dataset, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs = [run for recipe in kernel.RECIPES for run in runs_of(recipe)]
+    settings = replace(FIFTY_STEPS, epochs=2, capacity_factor=1.25)
+    together = kernel.train(runs, mnist_5k, settings, cache=cache)
+    alone = [kernel.train([run], mnist_5k, settings, cache=cache)[0] for run in runs]
+    assert_same_bits(alone, together)
+    backwards = kernel.train(runs[::-1], mnist_5k, settings, cache=cache)
+    assert_same_bits(backwards[::-1], together)
+    monkeypatch.setattr(kernel, "SLICE_SECONDS", 0.0)  # one step, one batch of the test at a time
+    seconds = np.zeros(2)
+    other_lists = tmp_path / "cache"
+    sliced = kernel.train(runs, mnist_5k, settings, cache=other_lists, seconds=seconds)
+    assert_same_bits(sliced, together)
+    assert (seconds > 0).all()
+
+
+def test_progress_is_told_after_each_epoch(mnist_5k: Dataset, cache: Path) -> None:
+    told = []
+    settings = Train(epochs=3, batch_size=128, learning_rate=0.001, hidden=4)
+    runs = [Run("logits", 2, 1, 1.0, 0), Run("switch", 3, 2, 1.0, 0)]
+    trained = kernel.train(runs, mnist_5k, settings, told.append, cache=cache)
+    column = HISTORY.index("test_accuracy")
+    assert torch.equal(torch.cat(told), torch.cat([run.history[:, column] for run in trained]))
+
+
+# --- instruction sets
+
+
+@pytest.mark.parametrize("level", kernel.LEVELS)
+def test_each_instruction_set_trains_like_the_best(
+    level: str, odd: Dataset, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv(kernel.LEVEL_VARIABLE, raising=False)
+    best = kernel.level_in_use()
+    if kernel.LEVELS.index(level) > kernel.LEVELS.index(best):
+        pytest.skip(f"this machine has no {level}")
+    cells = [(1, 1, 1.0, 0), (17, 3, 1.0, 1), (66, 4, 0.1, 0)]
+    runs = [Run(recipe, *cell) for recipe in kernel.RECIPES for cell in cells]
+    for hidden in (10, 33):
+        settings = Train(5, 40, SHORT, hidden, capacity_factor=1.0, z_loss=0.01)
+        monkeypatch.delenv(kernel.LEVEL_VARIABLE, raising=False)
+        expected = kernel.train(runs, odd, settings, cache=cache)
+        monkeypatch.setenv(kernel.LEVEL_VARIABLE, level)
+        assert kernel.level_in_use() == level
+        trained = kernel.train(runs, odd, settings, cache=cache)
+        for run, one, other in zip(runs, trained, expected, strict=True):
+            assert_close(one.weights, other.weights, run)
+            torch.testing.assert_close(
+                *(one.history, other.history), rtol=TOLERANCE, atol=TOLERANCE, msg=str(run)
+            )
+
+
+def test_an_unknown_instruction_set_is_refused_with_those_there_are(
+    odd: Dataset, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(kernel.LEVEL_VARIABLE, "avx1024")
+    with pytest.raises(ValueError, match=r"MOE_KERNEL_LEVEL = 'avx1024', .* has baseline"):
+        kernel.train([Run("blog", 2, 1, 1.0, 0)], odd, FIFTY_STEPS, cache=cache)
+
+
+# --- what it refuses
+
+
+@pytest.mark.parametrize(
+    ("run", "message"),
+    [
+        (Run("shazeer", 4, 2, 1.0, 0), "shazeer/ne=4.*: the kernel has blog, logits, switch, the"),
+        (Run("none", 4, 2, 1.0, 0), "none/ne=4"),
+        (Run("blog", 3, 4, 1.0, 0), "blog/ne=3/k=4.*: the kernel needs 1 <= k <= ne <= 1024"),
+        (Run("blog", 3, 0, 1.0, 0), "k=0"),
+        (Run("blog", 1025, 1, 1.0, 0), "ne=1025"),
+    ],
+)
+def test_runs_it_cannot_train_are_refused_by_name(
+    run: Run, message: str, odd: Dataset, cache: Path
+) -> None:
+    good = Run("blog", 4, 2, 1.0, 0)
+    with pytest.raises(ValueError, match=message):
+        # Before any run begins
+        kernel.train([good, run], odd, FIFTY_STEPS, pytest.fail, cache=cache)
+
+
+@pytest.mark.parametrize(
+    ("inputs", "test_inputs", "message"),
+    [
+        (784, 729, "784 inputs in training, 729 in the test"),
+        (257**2, 257**2, "66049 inputs, but the kernel takes 65536"),
+    ],
+)
+def test_data_it_cannot_take_are_refused_by_folder(
+    inputs: int, test_inputs: int, message: str, tmp_path: Path
+) -> None:
+    for name, size in zip(FILES[::2], (inputs, test_inputs), strict=True):
+        side = int(size**0.5)
+        write_idx(tmp_path / name, np.ones((1, side, side), np.uint8))
+    for name in FILES[1::2]:
+        write_idx(tmp_path / name, np.zeros(1, np.uint8))
+    with pytest.raises(ValueError, match=f"{tmp_path}: {message}"):
+        kernel.check(Run("blog", 2, 1, 1.0, 0), Dataset(tmp_path))
+
+
+def copy_of_the_engine(folder: Path, without: str = "nothing") -> ModuleType:
+    """kernel.py in another folder, with the C beside it, as an installation of its own."""
+    home = Path(kernel.__file__).parent
+    for path in (home / "kernel.py", home / "kernel.c", *home.glob("_kernel*")):
+        if without not in path.name:
+            shutil.copy(path, folder)
+    spec = importlib.util.spec_from_file_location("copied_kernel", folder / "kernel.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def change_source(folder: Path) -> None:
+    with (folder / "kernel.c").open("a") as file:
+        file.write("/* more */\n")
+
+
+def no_library(folder: Path) -> None:
+    (library,) = folder.glob("_kernel*")
+    library.write_bytes(b"not a library\n")
+
+
+def another_library(folder: Path) -> None:
+    """One that has no function of ours."""
+    (library,) = folder.glob("_kernel*")
+    shutil.copy(_umath_linalg.__file__, library)
+
+
+def test_a_complete_copy_can_be_used(tmp_path: Path) -> None:
+    assert copy_of_the_engine(tmp_path).why_not() is None
+    # An installation without sources has nothing to compare with
+    (tmp_path / "kernel.c").unlink()
+    assert copy_of_the_engine(tmp_path, without="kernel.c").why_not() is None
+
+
+def test_without_its_library_it_says_how_to_get_it(
+    tmp_path: Path, odd: Dataset, cache: Path
+) -> None:
+    copy = copy_of_the_engine(tmp_path, without="_kernel")
+    assert not copy.available()
+    assert copy.why_not() == (
+        "the C kernel is not built: install the package again (make setup), with a C compiler"
+    )
+    with pytest.raises(OSError, match="not built"):
+        copy.train([Run("blog", 2, 1, 1.0, 0)], odd, FIFTY_STEPS, cache=cache)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (change_source, "was built from another kernel.c: install the package again"),
+        (no_library, "_kernel"),
+        (another_library, "is another library: install the package again"),
+    ],
+)
+def test_with_a_wrong_library_it_says_so_in_one_line(
+    spoil: Callable[[Path], None], message: str, tmp_path: Path
+) -> None:
+    copy = copy_of_the_engine(tmp_path)
+    spoil(tmp_path)
+    why = copy.why_not()
+    assert not copy.available()
+    assert message in why
+    assert "\n" not in why
+
+
+# --- pixel lists
+
+
+def assert_lists_of(lists: kernel.PixelLists, data: Dataset) -> None:
+    """Pixel by pixel."""
+    train_x = data.train_x.tolist()
+    images_with = [sum(image[i] > 0 for image in train_x) for i in range(784)]
+    columns = sorted(range(784), key=lambda i: (-images_with[i], i))
+    assert lists.columns.tolist() == columns
+    for part, x in ((lists.train, train_x), (lists.test, data.test_x.tolist())):
+        index, value = part.column.tolist(), part.value.tolist()
+        assert len(part.offset) == len(x) + 1
+        assert len(index) == len(value) == part.offset[-1] + kernel.BLOCK
+        end = 0
+        for image, begin, stop in zip(x, part.offset, part.offset[1:], strict=False):
+            pairs = [(i, image[column]) for i, column in enumerate(columns) if image[column]]
+            while len(pairs) % 4:
+                pairs.append((pairs[-1][0], 0))
+            assert begin == end
+            end = int(stop)
+            assert list(zip(index[begin:end], value[begin:end], strict=True)) == pairs
+
+
+def unkept(folder: Path, cache: Path) -> kernel.PixelLists:
+    """As a new process would get them."""
+    return kernel.pixel_lists(Dataset(folder), cache)
+
+
+def test_the_lists_are_those_of_a_loop_over_every_pixel(odd: Dataset, tmp_path: Path) -> None:
+    assert_lists_of(unkept(odd.folder, tmp_path), odd)  # made
+    assert_lists_of(unkept(odd.folder, tmp_path), odd)  # read
+    assert [path.name for path in tmp_path.iterdir()] == [odd.digest]
+
+
+def test_lists_that_are_in_the_cache_are_not_made_again(
+    odd: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    unkept(odd.folder, tmp_path)
+    monkeypatch.setattr(kernel, "_make", pytest.fail)
+    unkept(odd.folder, tmp_path)
+
+
+@pytest.mark.parametrize("damage", ["altered", "truncated", "empty", "missing", "no digest"])
+def test_a_damaged_cache_is_made_anew(damage: str, odd: Dataset, tmp_path: Path) -> None:
+    unkept(odd.folder, tmp_path)
+    name = "sha256" if damage == "no digest" else "train_value.npy"
+    path = tmp_path / odd.digest / name
+    good = path.read_bytes()
+    middle = len(good) // 2
+    spoilt = {
+        "altered": good[:middle] + bytes([good[middle] ^ 1]) + good[middle + 1 :],
+        "truncated": good[:middle],
+        "no digest": b"\xff",
+    }
+    path.unlink()  # others may have it mapped
+    if damage != "missing":
+        path.write_bytes(spoilt.get(damage, b""))
+    assert_lists_of(unkept(odd.folder, tmp_path), odd)
+    assert path.read_bytes() == good
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_where_the_cache_cannot_be_written_the_lists_are_the_processs_own(
+    odd: Dataset, tmp_path: Path
+) -> None:
+    (tmp_path / "file").touch()
+    assert_lists_of(unkept(odd.folder, tmp_path / "file" / "cache"), odd)
+
+
+def test_two_processes_may_make_the_lists_at_once(
+    odd: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fork = multiprocessing.get_context("fork")
+    both, make = fork.Barrier(2), kernel._make
+
+    def make_at_once(data: Dataset) -> dict[str, np.ndarray]:
+        arrays = make(data)
+        both.wait(timeout=20)  # neither has found the other's
+        return arrays
+
+    monkeypatch.setattr(kernel, "_make", make_at_once)
+    with Pool(2, context=fork) as pool:
+        for lists in pool.starmap(unkept, [(odd.folder, tmp_path)] * 2, chunksize=1):
+            assert_lists_of(lists, odd)
+    assert [path.name for path in tmp_path.iterdir()] == [odd.digest]
+    monkeypatch.setattr(kernel, "_make", pytest.fail)
+    assert_lists_of(unkept(odd.folder, tmp_path), odd)
+
+
+# --- Ctrl-C
+
+# One epoch of minutes, so that nothing but a slice can end it. A thread tells when C has begun.
+LONG_RUN = """
+import sys, threading, time
+from pathlib import Path
+import numpy as np
+from moe.data import Dataset
+from moe.engine import kernel
+from moe.grid import Run
+from moe.params import Train
+
+seconds = np.zeros(2)
+
+def tell():
+    while not seconds.any():
+        time.sleep(0.01)
+    print("training", flush=True)
+
+threading.Thread(target=tell, daemon=True).start()
+run = Run("blog", 16, 4, 1.0, 0)
+settings = Train(epochs=1, batch_size=1, learning_rate=0.001, hidden=400)
+kernel.train([run], Dataset(Path(sys.argv[1])), settings, cache=Path(sys.argv[2]), seconds=seconds)
+print("finished", flush=True)
+"""
+
+
+def test_ctrl_c_ends_a_long_run_at_once(mnist_5k: Dataset, cache: Path) -> None:
+    command = [sys.executable, "-c", LONG_RUN, str(mnist_5k.folder), str(cache)]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        try:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "training\n"
+            time.sleep(0.3)  # well into the epoch
+            process.send_signal(signal.SIGINT)
+            begin = time.perf_counter()
+            rest, errors = process.communicate(timeout=20)
+            assert time.perf_counter() - begin < 2
+        finally:
+            process.kill()
+    assert rest == ""
+    assert "train_epoch" in errors
+    assert errors.endswith("KeyboardInterrupt\n")
