@@ -272,17 +272,18 @@ def _artifact_location(store: MlflowClient) -> str | None:
 def _parent(store: MlflowClient, experiment: str, params: Params) -> Any:
     """The study's run: the oldest of those that bear its digest, or a new one."""
     study = study_digest(params)
-    found = store.search_runs(
-        [experiment], f"tags.study = '{study}' and tags.level = 'study'", max_results=PAGE
-    )
-    if found:
-        oldest, *doubles = sorted(found, key=lambda run: (run.info.start_time, run.info.run_id))
-        for double in doubles:
-            store.delete_run(double.info.run_id)
-        return oldest
-    tags = {"study": study, "level": "study", "dataset": params.data.dataset, **_code_version()}
-    name = f"study {study[:8]} on {params.data.dataset}"
-    return store.create_run(experiment, tags=tags, run_name=name)
+    with FileLock(LOCK.with_name("parent.lock")):  # a training and a sync may both ask for it
+        found = store.search_runs(
+            [experiment], f"tags.study = '{study}' and tags.level = 'study'", max_results=PAGE
+        )
+        if found:
+            oldest, *doubles = sorted(found, key=lambda run: (run.info.start_time, run.info.run_id))
+            for double in doubles:
+                store.delete_run(double.info.run_id)
+            return oldest
+        tags = {"study": study, "level": "study", "dataset": params.data.dataset, **_code_version()}
+        name = f"study {study[:8]} on {params.data.dataset}"
+        return store.create_run(experiment, tags=tags, run_name=name)
 
 
 def _present(store: MlflowClient, experiment: str, study: str) -> dict[str, list[Any]]:
