@@ -371,7 +371,7 @@ def assert_lists_of(lists: kernel.PixelLists, data: Dataset) -> None:
         for image, begin, stop in zip(x, part.offset, part.offset[1:], strict=False):
             pairs = [(i, image[column]) for i, column in enumerate(columns) if image[column]]
             while len(pairs) % 4:
-                pairs.append((pairs[-1][0], 0))
+                pairs.insert(0, (pairs[0][0], 0))
             assert begin == end
             end = int(stop)
             assert list(zip(index[begin:end], value[begin:end], strict=True)) == pairs
