@@ -18,13 +18,11 @@ from moe.shards import train_study
 from moe.store import Store
 from tests.test_shards import assert_same_bits, small
 
+os.environ[cluster.LOOPBACK_ONLY] = "0"  # before Ray is imported: else it listens to the network
 if os.environ.get("CI"):
     import ray
 else:
     ray = pytest.importorskip("ray", reason="needs Ray: make setup EXTRAS=dev,ray")
-
-
-LOOPBACK = "127.0.0.2"  # Ray replaces 127.0.0.1 by an address that others can reach
 
 
 @pytest.fixture(scope="module")
@@ -33,13 +31,11 @@ def nodes() -> Iterator[Any]:
     from ray.cluster_utils import Cluster
 
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-    head = {"num_cpus": 0, "include_dashboard": False, "node_ip_address": LOOPBACK}
-    nodes = Cluster(True, head_node_args=head)
+    nodes = Cluster(True, head_node_args={"num_cpus": 0, "include_dashboard": False})
     for _ in range(2):
-        nodes.add_node(num_cpus=1, node_ip_address=LOOPBACK)
+        nodes.add_node(num_cpus=1)
     ray.init(
         nodes.address,
-        _node_ip_address=LOOPBACK,
         runtime_env={"py_modules": [str(Path(cluster.__file__).parent)]},
         log_to_driver=False,
         logging_level="error",
@@ -85,7 +81,7 @@ def test_a_node_that_dies_in_the_middle_changes_nothing(
     there = train(on_ray(longer), mnist_5k, tmp_path / "there", kill_a_node)
     assert killed
     assert_same_bits(here, there)
-    nodes.add_node(num_cpus=1, node_ip_address=LOOPBACK)
+    nodes.add_node(num_cpus=1)
 
 
 def fail(task: int, folder: Path, send: Any) -> None:
