@@ -105,7 +105,7 @@ def in_cluster(
             # Few at a time: what is done and not yet written fills the memory of its node.
             slots = int(ray.cluster_resources().get(slot, 0))
             while begun < len(tasks) and len(running) < TASKS_PER_SLOT * slots:
-                running[remote.remote(shared, begun, tasks[begun])] = begun
+                running[remote.remote([shared], begun, tasks[begun])] = begun
                 begun += 1
             alive = time.monotonic() if slots else alive
             if time.monotonic() - alive > PATIENCE_SECONDS:
@@ -231,12 +231,13 @@ def _digest(contents: dict[str, bytes]) -> str:
 # --- on a node
 
 
-def _do(shared: Shared, number: int, task: Any) -> tuple[list[Any], Any]:
-    """What the task sent, and what its work returned."""
+def _do(reference: list[Any], number: int, task: Any) -> tuple[list[Any], Any]:
+    """What the task sent, and what its work returned. reference: a list around that to a Shared."""
     import ray
 
     from moe.workers import single_thread
 
+    shared = _shared(*reference)
     if _versions() != shared.versions:
         raise UserError(
             f"a node has {_versions()}, but the study is computed with {shared.versions}: results "
@@ -259,6 +260,14 @@ def _do(shared: Shared, number: int, task: Any) -> tuple[list[Any], Any]:
             shared.letters.actor.put_nowait.remote(letter)
 
     return messages, shared.work(task, folder, send)
+
+
+@functools.lru_cache(maxsize=1)
+def _shared(reference: Any) -> Shared:
+    """Unpacked once for all tasks of a process: in a large study that takes longer than a task."""
+    import ray
+
+    return ray.get(reference)
 
 
 @functools.cache
