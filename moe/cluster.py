@@ -209,7 +209,11 @@ def _probe(address: str) -> None:
         raise UserError(f"RAY_ADDRESS: nobody answers at {address} ({error})") from None
     except subprocess.TimeoutExpired as error:
         said = error.stderr.decode() if isinstance(error.stderr, bytes) else error.stderr or ""
-        why = " with our token (RAY_AUTH_TOKEN_PATH)" if "InvalidAuthToken" in said else ""
+        why = (
+            " with our token (RAY_AUTH_MODE, RAY_AUTH_TOKEN_PATH)"
+            if "InvalidAuthToken" in said
+            else ""
+        )
         raise UserError(f"RAY_ADDRESS: no Ray cluster answers at {address}{why}") from None
     except subprocess.CalledProcessError as error:
         reason = (error.stderr.strip().splitlines() or [""])[-1]
