@@ -22,19 +22,18 @@ import click
 from moe.cluster import in_cluster
 from moe.download import fetch
 from moe.engine import HISTORY, Trained
-from moe.grid import Run, runs_of
+from moe.grid import runs_of
 from moe.layer import MoE
 from moe.params import Params, read_params
-from moe.shards import Shard, cut
+from moe.shards import EXPERTS_PER_SHARD, SEEDS_PER_SHARD, Limits, Shard, Task, cut
 from moe.store import Store, pack
 from moe.tables import RESULTS_DIR
 from moe.workers import in_workers, worker_count
 
-IMAGES, PIXELS, CLASSES = 60_000, 784, 10  # of MNIST
-LARGE = 100_000  # runs of a large study
+PIXELS, CLASSES = 784, 10  # of MNIST
 KEY = "0" * 64
 
-Over = Callable[[Any, list[Shard], Path], Iterator[Any]]
+Over = Callable[[Any, list[Task], Path], Iterator[Any]]
 
 
 @click.command()
@@ -44,8 +43,9 @@ def main(count: int, repeats: int) -> None:
     """Measure, and print a table."""
     params = read_params()
     runs = runs_of(params.sweeps)
-    pieces = list(cut(runs, params, IMAGES))
-    shards = list(itertools.islice(itertools.cycle(pieces), count))
+    pieces = list(cut(runs, Limits(EXPERTS_PER_SHARD, SEEDS_PER_SHARD)))
+    shards = itertools.islice(itertools.cycle(pieces), count)
+    tasks = [Task(shard, [KEY] * len(shard)) for shard in shards]
     print(f"{datetime.date.today()}, {os.cpu_count()} cores, median of {repeats} repeats (range)")
     print(f"study: {len(runs):,} runs in {len(pieces)} shards")
     with tempfile.TemporaryDirectory() as name:
@@ -56,16 +56,11 @@ def main(count: int, repeats: int) -> None:
         if importlib.util.find_spec("ray"):
             executors["Ray"] = over_ray
         for executor, over in executors.items():
-            cases = {
-                "nothing comes back": work(over, {}, 0),
-                "an entry comes back": work(over, {}, entry),
-                f"told the keys of {len(runs):,} runs": work(over, dict.fromkeys(runs, KEY), 0),
-                f"told the keys of {LARGE:,} runs": work(over, many_keys(), 0),
-            }
-            for case, function in cases.items():
-                # The last is slow where keys travel with each shard: a twentieth will do.
-                some = shards[: count // 20] if case.endswith(f"{LARGE:,} runs") else shards
-                times = [timed(over(function, some, data), len(some)) for _ in range(repeats)]
+            for case, size in {"nothing comes back": 0, "an entry comes back": entry}.items():
+                function = functools.partial(
+                    empty_here if over is over_workers else empty, size=size
+                )
+                times = [timed(over(function, tasks, data), count) for _ in range(repeats)]
                 starting, each = zip(*times, strict=True)
                 first = statistics.median(starting)
                 print(f"{executor}: {case}: {shown(each)} ms a shard, first after {first:.1f} s")
@@ -104,31 +99,22 @@ def packed(shard: Shard, params: Params, name: str) -> bytes:
     return pack(trained, dict.fromkeys(trained, str(shard[0])))
 
 
-def many_keys() -> dict[Run, str]:
-    """As train_study gives them to its workers."""
-    return {Run("logits", 10, 2, 1.0, seed): KEY for seed in range(LARGE)}
-
-
 # --- over an executor
 
 
-def work(over: Over, keys: dict[Run, str], size: int) -> Any:
-    return functools.partial(empty_here if over is over_workers else empty, keys=keys, size=size)
+def over_workers(function: Any, tasks: list[Task], data: Path) -> Iterator[Any]:
+    return in_workers(function, tasks, worker_count("auto"))
 
 
-def over_workers(function: Any, shards: list[Shard], data: Path) -> Iterator[Any]:
-    return in_workers(function, shards, worker_count("auto"))
+def over_ray(function: Any, tasks: list[Task], data: Path) -> Iterator[Any]:
+    return in_cluster(function, tasks, data, on_gpu=False)
 
 
-def over_ray(function: Any, shards: list[Shard], data: Path) -> Iterator[Any]:
-    return in_cluster(function, shards, data, on_gpu=False)
-
-
-def empty_here(shard: Shard, send: Any, keys: dict[Run, str], size: int) -> bytes:
+def empty_here(task: Task, send: Any, size: int) -> bytes:
     return bytes(size)
 
 
-def empty(shard: Shard, folder: Path, send: Any, keys: dict[Run, str], size: int) -> bytes:
+def empty(task: Task, folder: Path, send: Any, size: int) -> bytes:
     return bytes(size)
 
 
