@@ -482,7 +482,7 @@ def test_ctrl_c_ends_a_long_run_at_once(mnist_5k: Dataset, cache: Path) -> None:
             process.send_signal(signal.SIGINT)
             begin = time.perf_counter()
             rest, errors = process.communicate(timeout=20)
-            # Of minutes: a slice is a tenth of a second, the rest is Python's end on a busy machine.
+            # Of minutes. A slice is a tenth of a second, the rest is the end of Python.
             assert time.perf_counter() - begin < 5
         finally:
             process.kill()
