@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from moe.grid import RUN_KEYS, Trial
-from moe.statistics import mean_with_interval
+from moe.statistics import mean_with_interval, slopes
 from moe.tables import read_table
 
 DIGITS = range(10)
@@ -77,6 +77,30 @@ def mean_over_ne(table: pd.DataFrame, by: Sequence[str], value: str) -> pd.DataF
     groups = [set(group["ne"]) for _, group in table.groupby(list(by))]
     common = cells(table, ne=set.intersection(*groups))
     return common.groupby([*by, "seed"])[value].mean().reset_index()
+
+
+def slopes_on_ne(runs: pd.DataFrame, recipe: str, k: int) -> pd.Series | None:
+    """Each seed's slope of accuracy, in points, on log2 ne at lc = 1, from the fewest experts that
+    have a choice (ne = 2, or k); None with fewer than three ne or two seeds."""
+    of_k = cells(runs, recipe=recipe, k=k, lc=1.0)
+    wide = of_k[of_k["ne"] >= max(2, k)].pivot_table("accuracy", "seed", "ne").dropna()
+    if wide.shape[1] < 3 or len(wide) < 2:
+        return None
+    x = np.log2(wide.columns.to_numpy(float))
+    return pd.Series(slopes(x, 100 * wide.to_numpy()), index=wide.index)
+
+
+def accuracy_slopes(runs: pd.DataFrame, recipes: Sequence[str]) -> pd.DataFrame:
+    """Columns recipe, k, mean, low, high, seeds: of slopes_on_ne, wherever there is one."""
+    rows = []
+    for recipe in recipes:
+        for k in sorted(set(cells(runs, recipe=recipe)["k"])):
+            found = slopes_on_ne(runs, recipe, k)
+            if found is not None:
+                rows += [{"recipe": recipe, "k": k, "slope": value} for value in found]
+    return over_seeds(
+        pd.DataFrame(rows, columns=["recipe", "k", "slope"]), ["recipe", "k"], "slope"
+    )
 
 
 def seed_0(table: pd.DataFrame, trial: Trial) -> pd.DataFrame:
