@@ -107,7 +107,10 @@ def c5(tables: Tables, recipe: str) -> Measured:
     beside["largest router gradient at k = 1"] = float(gradient)
     what, unit = "slope at k = 2 less k = 1", "points per doubling"
     part = Part(what, unit, paired(difference), POINTS_PER_STEP)
-    return Measured([part], beside=beside)
+    remark = (
+        f"the router's gradient at k = 1 is {'exactly 0' if gradient == 0 else f'{gradient:.2g}'}"
+    )
+    return Measured([part], remark=remark, beside=beside)
 
 
 def c6(tables: Tables, recipe: str) -> Measured:

@@ -106,6 +106,7 @@ def confusion_of_the_base(tables: Tables) -> Figure | None:
         (f"{weakest['recipe']}, seed {weakest['seed']} only", counts_of(one, "predicted"))
     )
     drawing, axes = canvas(1, len(panels), 3.5)
+    image = None
     for ax, (title, counts) in zip(axes[0], panels, strict=True):
         image = _confusion(ax, counts, title)
         _digit_axes(ax, title, ax in axes[:, 0], last=True)
@@ -136,7 +137,7 @@ def confusion_of_experts(tables: Tables) -> Figure | None:
         return None
     rows = 2 * len(tables.recipes)
     drawing, axes = canvas(rows, len(sizes), 2.75 * rows)
-    panels = []
+    panels, image = [], None
     for place, recipe in enumerate(tables.recipes):
         base = _mean(runs, recipe, 1)
         for above, below, ne in zip(axes[2 * place], axes[2 * place + 1], sizes, strict=True):
@@ -174,7 +175,7 @@ def fingerprint(tables: Tables) -> Figure | None:
     if len(shares) == 0:
         return None
     drawing = Drawing(figsize=(style.WIDTH, 6.4), layout="constrained")
-    upper, lower = drawing.subfigures(2, 1, height_ratios=[1, 1.55])
+    upper, lower = np.ravel(drawing.subfigures(2, 1, height_ratios=[1, 1.55]))
     _weakest_digits(upper.subplots(), tables, overall)
     left, right = lower.subplots(1, 2, width_ratios=[1.15, 1])
     for place, recipe in enumerate(tables.recipes):
