@@ -79,6 +79,15 @@ def mean_over_ne(table: pd.DataFrame, by: Sequence[str], value: str) -> pd.DataF
     return common.groupby([*by, "seed"])[value].mean().reset_index()
 
 
+def lc_sweep(table: pd.DataFrame, recipes: Sequence[str]) -> pd.DataFrame | None:
+    """The cells with k = 2, if there is more than one lc; of the seeds that every lc has, since
+    runs of a seed are paired and lines of the same seeds compare."""
+    swept = cells(table, recipe=list(recipes), k=2)
+    if swept["lc"].nunique() < 2:
+        return None
+    return cells(swept, seed=set.intersection(*(set(g["seed"]) for _, g in swept.groupby("lc"))))
+
+
 def slopes_on_ne(runs: pd.DataFrame, recipe: str, k: int) -> pd.Series | None:
     """Each seed's slope of accuracy, in points, on log2 ne at lc = 1, from the fewest experts that
     have a choice (ne = 2, or k); None with fewer than three ne or two seeds."""

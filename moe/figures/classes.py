@@ -34,7 +34,7 @@ def accuracy_by_class(tables: Tables) -> Figure | None:
     long["digit"] = long["digit"].str[-1].astype(int)
     means = over_seeds(long, ["recipe", "ne", "digit"], "accuracy")
     drawing, axes = canvas(
-        len(sizes), len(tables.recipes), 1.15 * len(sizes) + 1, sharex=True, sharey="col"
+        len(sizes), len(tables.recipes), len(sizes) + 1, sharex=True, sharey="col"
     )
     for row, ne in zip(axes, sizes, strict=True):
         for ax, recipe in zip(row, tables.recipes, strict=True):

@@ -1,6 +1,5 @@
 """Figures about the knobs: lc and k over ne, balance, capacity."""
 
-from collections.abc import Sequence
 from typing import Any
 
 import pandas as pd
@@ -10,14 +9,14 @@ from matplotlib.ticker import EngFormatter, LogLocator, NullFormatter
 from moe import costs
 from moe.figures import style
 from moe.figures.style import Figure, canvas, lc_colors, legend_above, ne_axis, plot_lines
-from moe.results import Tables, accuracy_slopes, cells, mean_over_ne, over_seeds
+from moe.results import Tables, accuracy_slopes, cells, lc_sweep, mean_over_ne, over_seeds
 
 POINTS = 100  # shares are shown in per cent
 
 
 def effect_of_lc_on_accuracy(tables: Tables) -> Figure | None:
     """Figure 2."""
-    runs = _lc_sweep(tables.runs, tables.recipes)
+    runs = lc_sweep(tables.runs, tables.recipes)
     if runs is None:
         return None
     by_ne = over_seeds(runs, ["recipe", "lc", "ne"], "accuracy")
@@ -42,7 +41,7 @@ def effect_of_lc_on_accuracy(tables: Tables) -> Figure | None:
         "effect-of-lc-on-accuracy",
         "Effect of lc on accuracy",
         f"Above, test accuracy at k = 2 over the number of experts, a line for each lc; below, its "
-        f"mean over ne: see the curve rise with lc and turn. Bands and whiskers are 95 % "
+        f"mean over ne, where the curve has its peak. Bands and whiskers are 95 % "
         f"intervals over the {_seeds(runs)} seeds that every lc has. {_sentence(peaks)}",
         f"Lines of test accuracy over the number of experts, one for each lc, for "
         f"{' and '.join(tables.recipes)}; {peaks}.",
@@ -66,8 +65,8 @@ def effect_of_lc_on_network_loss(tables: Tables) -> Figure | None:
 def _effect_on_loss(
     tables: Tables, number: int, column: str, label: str, what: str
 ) -> Figure | None:
-    runs = _lc_sweep(tables.runs, tables.recipes)
-    history = _lc_sweep(tables.history, tables.recipes)
+    runs = lc_sweep(tables.runs, tables.recipes)
+    history = lc_sweep(tables.history, tables.recipes)
     if runs is None or history is None:
         return None
     name = label.split(",")[0]
@@ -215,8 +214,8 @@ def _slopes_over_k(ax: Axes, table: pd.DataFrame) -> None:
 
 def balance(tables: Tables) -> Figure | None:
     """Figure 12."""
-    runs = _lc_sweep(tables.runs, tables.recipes)
-    history = _lc_sweep(tables.history, tables.recipes)
+    runs = lc_sweep(tables.runs, tables.recipes)
+    history = lc_sweep(tables.history, tables.recipes)
     if runs is None or history is None:
         return None
     worst = over_seeds(runs, ["recipe", "lc", "ne"], "max_violation")
@@ -314,15 +313,6 @@ def capacity_and_compute(tables: Tables) -> Figure | None:
         accuracy,
         drawing,
     )
-
-
-def _lc_sweep(table: pd.DataFrame, recipes: Sequence[str]) -> pd.DataFrame | None:
-    """The cells with k = 2, if there is more than one lc; of the seeds that every lc has, since
-    runs of a seed are paired and lines of the same seeds compare."""
-    swept = cells(table, recipe=list(recipes), k=2)
-    if swept["lc"].nunique() < 2:
-        return None
-    return cells(swept, seed=set.intersection(*(set(g["seed"]) for _, g in swept.groupby("lc"))))
 
 
 def _usual_lc(runs: pd.DataFrame) -> float:
