@@ -63,7 +63,7 @@ def over_seeds(table: pd.DataFrame, by: Sequence[str], value: str) -> pd.DataFra
     """Columns by, mean, low, high, seeds: the mean over seeds with its 95 % interval."""
     rows = []
     for key, group in table.groupby(list(by)):
-        mean, low, high = mean_with_interval(group[value].to_numpy())
+        mean, low, high = mean_with_interval(group[value].to_numpy(float))
         named = dict(zip(by, key, strict=True))
         rows.append({**named, "mean": mean, "low": low, "high": high, "seeds": len(group)})
     frame = pd.DataFrame(rows, columns=[*by, "mean", "low", "high", "seeds"])
