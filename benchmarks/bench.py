@@ -31,6 +31,7 @@ from moe.data import Dataset
 from moe.engine import kernel
 from moe.grid import Trial, runs_of
 from moe.params import Params, read_params
+from moe.shards import EXPERTS_PER_SHARD
 from moe.workers import single_thread, worker_count
 
 WAYS = {**rivals.WAYS, **ours.WAYS}
@@ -133,7 +134,7 @@ class Bench:
 
     def case(self, trial: Trial, runs: int | None = None) -> Case:
         """runs: by default, as many as fill a shard."""
-        runs = runs or max(1, self.params.runtime.experts_per_shard // trial.ne)
+        runs = runs or max(1, EXPERTS_PER_SHARD // trial.ne)
         return Case(trial, runs, self.data, self.params.train)
 
     def costs(

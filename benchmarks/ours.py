@@ -4,37 +4,41 @@ import contextlib
 import os
 from collections.abc import Iterator
 from dataclasses import replace
-from itertools import cycle
 
 import numpy as np
 import torch
 
 from benchmarks.timing import Case, Cost, Impossible, Take, Way, clocked
-from moe.data import batch_order
 from moe.engine import fused, kernel
 from moe.grid import Run
+from moe.params import Precision
 
 SEEDS = 2  # of a fused stack, each with its own batches: about what the study's shards have
 STEPS = 4  # of the fused engine between two looks at the clock
 
 
-def fused_on(device: torch.device) -> Way:
-    """The fused engine in float32. Another precision would be another argument, and another way."""
+def fused_on(device: torch.device, precision: Precision = "float32") -> Way:
+    """The fused engine, with its large products in a precision."""
 
     def way(case: Case) -> Take:
         runs = [Run(*case.trial, seed=i % SEEDS) for i in range(case.runs)]
         runs.sort(key=lambda run: run.seed)
-        x, y = case.data.train_x.to(device), case.data.train_y.to(device).long()
-        stack = fused.Stack(runs, x.shape[1], case.settings, device, torch.float32)
-        orders = [batch_order(s, 0, len(x), case.settings.batch_size) for s in stack.seeds]
-        parts = cycle(torch.stack(orders, 1).to(device).split(STEPS))
+        settings = replace(case.settings, precision=precision)
+        stack = fused.Stack(runs, case.data, settings, device)
+        stack.begin_epoch(0)
+        left = len(stack.batches)
 
         def steps() -> int:
-            part = next(parts)
-            stack.train_epoch(x, y, part, 0)
+            nonlocal left
+            if left < STEPS:
+                stack.begin_epoch(0)
+                left = len(stack.batches)
+            for _ in range(STEPS):
+                stack.step()
+            left -= STEPS
             if device.type == "cuda":
                 torch.cuda.synchronize(device)
-            return len(part) * len(runs)
+            return STEPS * len(runs)
 
         return clocked(steps)
 
@@ -88,6 +92,7 @@ def at_level(level: str | None) -> Iterator[None]:
 
 WAYS: dict[str, Way] = {
     "fused": fused_on(torch.device("cpu")),
+    "fused-bf16": fused_on(torch.device("cpu"), "bf16"),
     "kernel": kernel_at(None),
     "kernel-avx2": kernel_at("avx2"),
 }

@@ -104,7 +104,7 @@ def _tensor(mapped: np.ndarray) -> Tensor:
 
 def pixels(x: UInt8[Tensor, "*N D"], dtype: torch.dtype = torch.float32) -> Tensor:
     """Grey values as numbers in [0, 1], without mean shift: a background pixel stays 0."""
-    return x.to(dtype) / 255
+    return x.to(dtype).div_(255)  # of a copy, since x is uint8
 
 
 def batch_order(seed: int, epoch: int, samples: int, batch_size: int) -> Tensor:

@@ -64,12 +64,22 @@ class Routing(NamedTuple):
 def ranks(scores: Float[Tensor, "*R B E"]) -> Int[Tensor, "*R B E"]:
     """How many experts of its row come before each: 0 for the best; of equals the lower index.
 
-    Comparing all pairs costs E² but needs no sort, and settles ties, which torch.topk leaves open.
+    Each pair is compared once, all pairs of a distance together: for few experts that is quicker
+    than a sort, and it settles ties, which torch.topk leaves open.
     """
-    this, other = scores.unsqueeze(-1), scores.unsqueeze(-2)
-    size = scores.shape[-1]
-    lower_index = torch.ones(size, size, dtype=torch.bool, device=scores.device).tril(-1)
-    return ((other > this) | ((other == this) & lower_index)).sum(-1)
+    by_expert, size = scores.mT, scores.shape[-1]
+    last_first = torch.arange(size - 1, -1, -1, dtype=torch.int16, device=scores.device)
+    rank = last_first[:, None].expand(by_expert.shape).contiguous()
+    for distance in range(1, size):
+        first = by_expert[..., :-distance, :] >= by_expert[..., distance:, :]
+        rank[..., distance:, :] += first
+        rank[..., :-distance, :] -= first.to(rank.dtype)
+    return rank.mT
+
+
+def softmax(logits: Float[Tensor, "*R B E"]) -> Float[Tensor, "*R B E"]:
+    """Over the experts. Few as they are, torch is ten times faster with the batch as inner axis."""
+    return logits.mT.softmax(-2).mT
 
 
 def top_k_mask(scores: Float[Tensor, "*R B E"], top_k: PerRun) -> Bool[Tensor, "*R B E"]:
@@ -87,7 +97,7 @@ def top_k_softmax(
     router. Returns (gates, chosen).
     """
     chosen = top_k_mask(logits, top_k)
-    return logits.masked_fill(~chosen, -math.inf).softmax(-1), chosen
+    return softmax(logits.masked_fill(~chosen, -math.inf)), chosen
 
 
 def softmax_top_k(
@@ -99,7 +109,7 @@ def softmax_top_k(
     Returns (gates, chosen, router_probs).
     """
     chosen = top_k_mask(logits, top_k)
-    router_probs = logits.softmax(-1)
+    router_probs = softmax(logits)
     return router_probs * chosen, chosen, router_probs
 
 
@@ -134,7 +144,7 @@ def within_capacity(
     limit = torch.as_tensor(capacity, device=rank.device)[..., None, None]
     taken = torch.zeros_like(rank[..., :1, :])
     kept = torch.zeros_like(wanted)
-    for place in range(int(rank.masked_fill(~wanted, 0).max()) + 1):
+    for place in range(rank.shape[-1]):
         asking = wanted & (rank == place)
         position = taken + asking.cumsum(-2)
         kept |= asking & (position <= limit)
@@ -199,8 +209,11 @@ def smooth_load(
     real = torch.arange(size, device=logits.device) < n
     rank = ranks(noisy)
     ordered = noisy.sort(-1, descending=True).values
-    index = (torch.where(rank < k, k, k - 1) * (k < n)).clamp(max=size - 1)
-    threshold = ordered.gather(-1, index.expand_as(rank))
+    kth, next_best = (
+        ordered.gather(-1, place.expand_as(rank[..., :1]))
+        for place in (k - 1, k.clamp(max=size - 1))
+    )
+    threshold = torch.where(rank < k, next_best, kth)
     usable = real & (k < n)  # elsewhere differences are infinite: keep them out of the gradient
     margin = torch.where(usable, logits - threshold, 0)
     spread = torch.where(usable, noise_std, 1)

@@ -19,6 +19,7 @@ RecipeName = Literal[
     *("blog", "logits", "switch", "shazeer", "gshard", "loss-free"),
     *("random", "dense-active", "dense-total"),
 ]
+Precision = Literal["float32", "tf32", "bf16"]
 ONLY_K = {"gshard": 2, "dense-total": 1}  # recipes that allow one k alone
 Whole = Annotated[int, Field(strict=True)]
 Real = Annotated[float, Field(strict=True, allow_inf_nan=False)]
@@ -77,6 +78,9 @@ class Train:
     # Of switch and gshard, and of switch; off unless a study asks for them.
     capacity_factor: Annotated[Real, Field(gt=0)] | None = None
     z_loss: Annotated[Real, Field(ge=0)] = 0.0
+    # Of the fused engine's large products: what their factors are rounded to. The kernel has
+    # float32 alone.
+    precision: Precision = "float32"
 
 
 @_strict
@@ -98,7 +102,7 @@ class Runtime:
     engine: Literal["auto", "kernel", "fused"]
     executor: Literal["local", "ray"]
     workers: Annotated[Literal["auto"] | Positive, Field(union_mode="left_to_right")]
-    experts_per_shard: Positive
+    experts_per_shard: Annotated[Literal["auto"] | Positive, Field(union_mode="left_to_right")]
     most_runs: Positive
 
 

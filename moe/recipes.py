@@ -95,7 +95,7 @@ def _switch(inputs: RouterInputs) -> Routing:
 
 
 def _gshard(inputs: RouterInputs) -> Routing:
-    router_probs, rank = inputs.logits.softmax(-1), gating.ranks(inputs.logits)
+    router_probs, rank = gating.softmax(inputs.logits), gating.ranks(inputs.logits)
     top = router_probs * (rank < 2)
     gates = top / top.sum(-1, keepdim=True)
     wanted = rank < 2

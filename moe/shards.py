@@ -28,12 +28,15 @@ from moe.params import Params, Train
 from moe.store import Store, Trained, pack
 from moe.workers import Send, in_workers, worker_count
 
-SEEDS_PER_SHARD = 8  # each seed has its own batches to gather
-LONGEST_WORK = 120 * 5 * 60_000  # experts × epochs × images: well under a minute
+EXPERTS_PER_SHARD = 120  # on a CPU; larger stacks only fall out of its caches
+SEEDS_PER_SHARD = 8  # on a CPU, where each seed's batches are gathered and multiplied on their own
+# Experts × epochs × images: well under a minute of work
+LONGEST_WORK = {"cpu": 120 * 5 * 60_000, "cuda": 12_000 * 5 * 60_000}
+SHARE_OF_MEMORY = 0.5  # of what a GPU has free
 # The sources that a trained run depends on: of all engines, and of each
 COMMON_SOURCES = ("data.py", "engine/__init__.py", "gating.py", "layer.py", "recipes.py")
 ENGINE_SOURCES = {
-    "fused": ("engine/fused.py",),
+    "fused": ("engine/fused.py", "engine/layout.py", "engine/replay.py"),
     "kernel": ("engine/kernel.py", "engine/kernel.c"),
 }
 
@@ -80,7 +83,7 @@ def train_study(
     on_runs(len(stored))
     missing = [
         tuple(run for run in shard if keys[run] not in stored)
-        for shard in cut(runs, params, len(data.train_x))
+        for shard in cut(runs, limits(params, device, data))
     ]
     shards = sorted(filter(None, missing), key=lambda shard: -sum(run.ne for run in shard))
     machines = {engine: machine_kind(engine, device) for engine in set(engines.values())}
@@ -103,17 +106,46 @@ def train_study(
     return {run: trained[keys[run]] for run in runs}
 
 
-def cut(runs: Sequence[Run], params: Params, images: int) -> Iterator[Shard]:
+class Limits(NamedTuple):
+    """What a shard holds at most; a run that is larger than that goes alone."""
+
+    experts: int
+    seeds: int
+
+
+def limits(params: Params, device: torch.device, data: Dataset) -> Limits:
+    """On a CPU, what its caches favour; on a GPU, whole cohorts, as many as its memory holds."""
+    images, inputs = data.train_x.shape
+    asked = params.runtime.experts_per_shard
+    if asked == "auto" and device.type == "cuda":
+        free, _ = torch.cuda.mem_get_info(device)
+        asked = experts_in(free, params.train, inputs)
+    elif asked == "auto":
+        asked = EXPERTS_PER_SHARD
+    in_time = LONGEST_WORK[device.type] // (params.train.epochs * images)
+    seeds = SEEDS_PER_SHARD if device.type == "cpu" else len(data.train_x)
+    return Limits(min(asked, in_time), seeds)
+
+
+def experts_in(free: int, settings: Train, inputs: int) -> int:
+    """How many experts a GPU with so many free bytes trains at once.
+
+    A power of two: the cut, on which results depend within rounding, shall not follow every change
+    of what other programs hold.
+    """
+    fit = int(SHARE_OF_MEMORY * free / fused.bytes_per_expert(settings, inputs))
+    return 2 ** max(0, fit.bit_length() - 1)
+
+
+def cut(runs: Sequence[Run], most: Limits) -> Iterator[Shard]:
     """Split a study into shards."""
-    work_per_expert = params.train.epochs * images
-    most_experts = min(params.runtime.experts_per_shard, LONGEST_WORK // work_per_expert)
     in_order = sorted(runs, key=lambda run: (run.recipe, run.seed, run))
     for _, same_recipe in itertools.groupby(in_order, key=lambda run: run.recipe):
         shard: list[Run] = []
         for run in same_recipe:
             experts = sum(other.ne for other in (*shard, run))
             seeds = {other.seed for other in (*shard, run)}
-            if shard and (experts > most_experts or len(seeds) > SEEDS_PER_SHARD):
+            if shard and (experts > most.experts or len(seeds) > most.seeds):
                 yield tuple(shard)
                 shard = []
             shard.append(run)
@@ -174,7 +206,7 @@ def engines_of(
     """
     asked, engines = params.runtime.engine, {}
     for recipe in sorted({run.recipe for run in runs}):
-        reason = _not_for_kernel(recipe, device)
+        reason = _not_for_kernel(recipe, device, params.train.precision)
         if asked == "kernel" and reason:
             raise UserError(f"runtime.engine: 'kernel': {reason}; auto or fused would do")
         if asked == "auto" and reason:
@@ -183,10 +215,12 @@ def engines_of(
     return engines
 
 
-def _not_for_kernel(recipe: str, device: torch.device) -> str | None:
+def _not_for_kernel(recipe: str, device: torch.device, precision: str) -> str | None:
     """Why the kernel cannot train a recipe; None if it can."""
     if device.type != "cpu":
         return f"the kernel does not work on {device}"
+    if precision != "float32":
+        return f"the kernel computes in float32, not {precision}"
     if recipe not in kernel.RECIPES:
         return f"the kernel has {', '.join(kernel.RECIPES)}, not {recipe}"
     return kernel.why_not()

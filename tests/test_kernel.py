@@ -371,7 +371,7 @@ def assert_lists_of(lists: kernel.PixelLists, data: Dataset) -> None:
         for image, begin, stop in zip(x, part.offset, part.offset[1:], strict=False):
             pairs = [(i, image[column]) for i, column in enumerate(columns) if image[column]]
             while len(pairs) % 4:
-                pairs.append((pairs[-1][0], 0))
+                pairs.insert(0, (pairs[0][0], 0))
             assert begin == end
             end = int(stop)
             assert list(zip(index[begin:end], value[begin:end], strict=True)) == pairs
@@ -482,7 +482,8 @@ def test_ctrl_c_ends_a_long_run_at_once(mnist_5k: Dataset, cache: Path) -> None:
             process.send_signal(signal.SIGINT)
             begin = time.perf_counter()
             rest, errors = process.communicate(timeout=20)
-            assert time.perf_counter() - begin < 2
+            # Of minutes: a slice is a tenth of a second, the rest is Python's end on a busy machine.
+            assert time.perf_counter() - begin < 5
         finally:
             process.kill()
     assert rest == ""

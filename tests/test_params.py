@@ -53,7 +53,8 @@ def test_a_trial_reads_its_own_name() -> None:
 def test_a_study_keeps_its_name_when_only_its_computation_changes(tmp_path: Path) -> None:
     path = tmp_path / "params.yaml"
     before = study_digest(read_params(ROOT / "params.yaml"))
-    path.write_text(DEFAULT.replace("experts_per_shard: 120", "experts_per_shard: 60"))
+    path.write_text(DEFAULT.replace("experts_per_shard: auto", "experts_per_shard: 60"))
+    assert read_params(path).runtime.experts_per_shard == 60
     assert study_digest(read_params(path)) == before
     path.write_text(DEFAULT.replace("epochs: 5", "epochs: 6"))
     assert study_digest(read_params(path)) != before

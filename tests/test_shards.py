@@ -3,19 +3,29 @@
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 from moe import shards
-from moe.data import Dataset
+from moe.data import Dataset, write_idx
 from moe.errors import UserError
 from moe.grid import Run, runs_of
 from moe.params import Params, Sweep, Train, read_params
-from moe.shards import Epochs, cut, run_keys, train_study
+from moe.shards import Epochs, cut, limits, run_keys, train_study
 from moe.store import Store
 from moe.workers import in_workers, worker_count
 
 ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture
+def mnist_sized(tmp_path: Path) -> Dataset:
+    """As many and as large images as MNIST has, all black."""
+    for part, count in (("train", 60_000), ("t10k", 10_000)):
+        write_idx(tmp_path / f"{part}-images-idx3-ubyte", np.zeros((count, 28, 28), np.uint8))
+        write_idx(tmp_path / f"{part}-labels-idx1-ubyte", np.zeros(count, np.uint8))
+    return Dataset(tmp_path)
 
 
 def small(workers: int = 1, ne: tuple[int, ...] = (1, 2)) -> Params:
@@ -45,25 +55,45 @@ def assert_same_bits(one: dict, other: dict) -> None:
             assert torch.equal(weights, other[run].weights[name])
 
 
-def test_the_cut_covers_the_default_study_within_its_limits() -> None:
+CPU, CUDA = torch.device("cpu"), torch.device("cuda")
+
+
+def test_the_cut_covers_the_default_study_within_its_limits(mnist_sized: Dataset) -> None:
     params = read_params(ROOT / "params.yaml")
     runs = runs_of(params.sweeps)
-    pieces = list(cut(runs, params, images=60_000))
+    pieces = list(cut(runs, limits(params, CPU, mnist_sized)))
     assert sorted(run for piece in pieces for run in piece) == list(runs)
     for piece in pieces:
         assert len({run.recipe for run in piece}) == 1
-        assert sum(run.ne for run in piece) <= params.runtime.experts_per_shard
+        assert sum(run.ne for run in piece) <= shards.EXPERTS_PER_SHARD
         assert len({run.seed for run in piece}) <= shards.SEEDS_PER_SHARD
 
 
-def test_longer_training_makes_smaller_shards_never_empty_ones() -> None:
+def test_longer_training_makes_smaller_shards_never_empty_ones(mnist_sized: Dataset) -> None:
     params = read_params(ROOT / "params.yaml")
     runs = runs_of(params.sweeps)
     longer = replace(params, train=replace(params.train, epochs=50))
-    pieces = list(cut(runs, longer, images=60_000))
+    pieces = list(cut(runs, limits(longer, CPU, mnist_sized)))
     # A tenth of 120 experts; a run of 16 still goes alone.
     assert max(sum(run.ne for run in piece) for piece in pieces) == 16
     assert all(sum(run.ne for run in piece) <= 12 or len(piece) == 1 for piece in pieces)
+
+
+def test_a_gpu_takes_each_recipe_whole_where_its_memory_allows(
+    mnist_sized: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    params = read_params(ROOT / "params.yaml")
+    runs = runs_of(params.sweeps)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (80 * 10**9, 80 * 10**9))
+    whole = list(cut(runs, limits(params, CUDA, mnist_sized)))
+    assert [piece[0].recipe for piece in whole] == ["blog", "logits", "switch"]
+    # Weights with their gradient and two moments, of two router rows, and the larger of a step's
+    # and a test's intermediates: 4 B × (4 × (12 × 784 + 10 + 100 + 10) + 500 × (20 + 30 + 12))
+    # = 276,496 B an expert. Half of 1 GB holds 1,808 of them, which is at least 1,024.
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (10**9, 80 * 10**9))
+    assert limits(params, CUDA, mnist_sized).experts == 1024
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (0, 80 * 10**9))
+    assert limits(params, CUDA, mnist_sized).experts == 1
 
 
 def test_workers_give_the_bits_of_one_process_and_tell_their_progress(

@@ -1,17 +1,21 @@
-"""The fused engine: all runs of a shard are one program, for GPUs and for any CPU.
+"""The fused engine: all runs of a shard as one torch program, forward and backward by hand.
 
-Axes: R runs, G experts of all runs, E experts of the largest run, J router rows, S seeds, B batch,
-D inputs, H hidden, C classes. The batch comes last, so that every product and every reduction reads
-contiguous memory.
+Axes: R runs, G experts of all runs together, E experts of the largest run, S seeds, B batch,
+D inputs, H hidden, C classes. The batch is always the last, contiguous axis.
 
-Routers and first layers are one matrix W (G, J + H, D), an expert's first J rows being its router
-row and, with trainable noise, its noise row. So a step is: one product Z = W xᵀ for each seed,
-small batched products for the second layers, the routing of all runs, the transposed product for
-the gradient, one Adam. The backward of the experts is by hand; the routing, a hundredth of the
-work, is the recipe's own function under autograd, so that a recipe is written once.
+The experts' first layers of all runs of a seed stand in one matrix, their router rows in another,
+so a step is one large product Z = W xᵀ, small batched products for the second layers, and the
+transposed product for the gradient; seeds with the same number of experts share it. What happens
+between a router's logits and the gates is the recipe's: there autograd does the backward pass.
+
+A step reads and writes buffers that stay where they are and never asks the device for a value, so
+that on a GPU it is captured as one CUDA graph (moe/engine/replay.py).
 """
 
-from collections.abc import Callable, Sequence
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from math import prod
 
 import torch
 from jaxtyping import Float, Float64, Int, UInt8
@@ -19,6 +23,8 @@ from torch import Tensor
 
 from moe.data import CLASSES, Dataset, batch_order, in_chunks, pixels, random_draws
 from moe.engine import HISTORY, Trained
+from moe.engine.layout import Layout
+from moe.engine.replay import Replayed
 from moe.gating import RouterInputs, Routing, bias_step
 from moe.grid import Run
 from moe.layer import initial_weights
@@ -26,6 +32,9 @@ from moe.params import Train
 from moe.recipes import recipe_named
 
 EVALUATION_BATCH = 500
+SUMS = ("network_loss", "gate_loss", "train_accuracy", "router_grad_norm", "dropped")
+# Without it cuBLAS may round otherwise from one time to the next.
+os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
 
 
 def train(
@@ -41,21 +50,14 @@ def train(
     on_epoch is called after each epoch with the runs' test accuracies, in no particular order.
     """
     order = sorted(range(len(runs)), key=lambda i: runs[i].seed)
-    in_order = [runs[i] for i in order]
-    stack = Stack(in_order, data.train_x.shape[1], settings, device, dtype)
-    train_x, train_y = data.train_x.to(device), data.train_y.to(device).long()
+    stack = Stack([runs[i] for i in order], data, settings, device, dtype)
     test_x, test_y = data.test_x.to(device), data.test_y.to(device).long()
     history = []
     for epoch in range(settings.epochs):
-        batches = torch.stack(
-            [batch_order(seed, epoch, len(train_x), settings.batch_size) for seed in stack.seeds], 1
-        ).to(device)
-        trained = stack.train_epoch(train_x, train_y, batches, epoch)
-        tested = stack.test(test_x, test_y)
-        measures = {**trained, **tested}
+        measures = {**stack.train_epoch(epoch), **stack.test(test_x, test_y)}
         history.append(torch.stack([measures[name] for name in HISTORY], 1))
         if on_epoch:
-            on_epoch(tested["test_accuracy"])
+            on_epoch(measures["test_accuracy"])
     histories = torch.stack(history, 1).cpu()
     results = {
         i: Trained(weights, histories[row].clone())
@@ -64,191 +66,209 @@ def train(
     return [results[i] for i in range(len(runs))]
 
 
+def bytes_per_expert(settings: Train, inputs: int) -> int:
+    """About the memory that an expert takes in a stack of many, of whatever recipe."""
+    H, C = settings.hidden, CLASSES
+    weights = (2 + H) * inputs + H + H * C + C
+    # Of a batch: logits, hidden layer, output and routing, with their gradients and intermediates
+    step = (2 * H + 6 * C + 24) * settings.batch_size
+    test = (2 * H + 3 * C + 12) * EVALUATION_BATCH
+    return 4 * (4 * weights + max(step, test))  # 4 bytes; Adam keeps gradient and two moments
+
+
 class Stack:
     """The weights of runs of one recipe, sorted by seed, and their training."""
 
     def __init__(
         self,
         runs: Sequence[Run],
-        in_features: int,
+        data: Dataset,
         settings: Train,
         device: torch.device,
-        dtype: torch.dtype,
+        dtype: torch.dtype = torch.float32,
     ) -> None:
         (recipe,) = {run.recipe for run in runs}
         self.runs, self.recipe = runs, recipe_named(recipe)
-        self.routers = 2 if self.recipe.trainable_noise else 1
         self.settings, self.device, self.dtype = settings, device, dtype
-        self._lay_out()
-        self._initialise(in_features, settings.hidden)
-        self.optimizer = torch.optim.Adam(self.parameters, lr=settings.learning_rate, fused=True)
+        self.layout = Layout(runs, device)
+        self.x, self.y = data.train_x.to(device), data.train_y.to(device).long()
+        self._initialise(self.x.shape[1], settings.hidden)
+        self._lay_out_buffers()
+        self.optimizer = torch.optim.Adam(
+            [self.flat], lr=settings.learning_rate, fused=True, capturable=device.type == "cuda"
+        )
+        self.step = Replayed(self._step, device)
 
-    def _lay_out(self) -> None:
-        """Where each run's experts stand: one after another in G, padded to E in routing."""
-        integers = {"dtype": torch.long, "device": self.device}
-        self.num_experts = torch.tensor([run.ne for run in self.runs], **integers)
-        self.top_k = torch.tensor([run.k for run in self.runs], **integers)
+    def _initialise(self, in_features: int, hidden: int) -> None:
+        """All weights as views of one vector, so that Adam is one operation."""
+        G, D, H, C = len(self.layout.run_of), in_features, hidden, CLASSES
+        shapes = {"router": (G, D), "w1": (G, H, D), "b1": (G, H, 1), "w2": (G, C, H)}
+        shapes |= {"b2": (G, C, 1)} | ({"noise": (G, D)} if self.recipe.trainable_noise else {})
+        self.flat = torch.zeros(
+            sum(map(prod, shapes.values())), dtype=self.dtype, device=self.device
+        )
+        self.flat.grad = torch.zeros_like(self.flat)
+        self.parameters, self.gradients = (_views(x, shapes) for x in (self.flat, self.flat.grad))
+        most = {run.seed: max(r.ne for r in self.runs if r.seed == run.seed) for run in self.runs}
+        initial = {seed: initial_weights(seed, ne, D, H, C) for seed, ne in most.items()}
+        first = dict.fromkeys(self.parameters, 0)
+        for name, values in (
+            (name, initial[run.seed][state][: run.ne])
+            for run in self.runs
+            for name, state in STATE.items()
+        ):
+            begin, end = first[name], first[name] + len(values)
+            self.parameters[name][begin:end].copy_(_transposed(name, values))
+            first[name] = end
+        self.bias = torch.zeros(*self.layout.shape, dtype=self.dtype, device=self.device)
         self.loss_coef = torch.tensor(
             [run.lc for run in self.runs], dtype=self.dtype, device=self.device
         )
-        self.seeds = sorted({run.seed for run in self.runs})
-        self.seed_of_run = torch.tensor(
-            [self.seeds.index(run.seed) for run in self.runs], **integers
-        )
-        experts = [(row, e) for row, run in enumerate(self.runs) for e in range(run.ne)]
-        most = max(run.ne for run in self.runs)
-        self.run_of = torch.tensor([row for row, _ in experts], **integers)
-        self.slot = torch.tensor([row * most + e for row, e in experts], **integers)
-        self.padding = torch.ones(len(self.runs) * most, dtype=torch.bool, device=self.device)
-        self.padding[self.slot] = False
-        self.expert_at = torch.zeros(len(self.runs) * most, **integers)
-        self.expert_at[self.slot] = torch.arange(len(experts), **integers)
-        self.padding = self.padding.view(len(self.runs), most, 1)
-        self.bias = torch.zeros(len(self.runs), most, dtype=self.dtype, device=self.device)
-        per_seed = [sum(r.ne for r in self.runs if r.seed == seed) for seed in self.seeds]
-        ends = torch.tensor(per_seed).cumsum(0).tolist()
-        self.experts_of_seed = [slice(e - n, e) for e, n in zip(ends, per_seed, strict=True)]
 
-    def _initialise(self, in_features: int, hidden: int) -> None:
-        most = {seed: max(r.ne for r in self.runs if r.seed == seed) for seed in self.seeds}
-        initial = {
-            seed: initial_weights(seed, ne, in_features, hidden, CLASSES)
-            for seed, ne in most.items()
-        }
+    def _lay_out_buffers(self) -> None:
+        """What a step reads and writes beside the weights: tensors that stay where they are."""
+        G, H, _ = self.parameters["w1"].shape
+        B, S = self.settings.batch_size, len(self.layout.seeds)
+        steps = len(self.x) // B
 
-        def stacked(name: str) -> Tensor:
-            parts = torch.cat([initial[run.seed][name][: run.ne] for run in self.runs])
-            return parts.to(self.device, self.dtype)
+        def zeros(*shape: int, dtype: torch.dtype = self.dtype) -> Tensor:
+            return torch.zeros(shape, dtype=dtype, device=self.device)
 
-        router, w1 = stacked("router.weight"), stacked("experts.w1")
-        noise = torch.zeros_like(router)
-        routers = torch.stack([router, noise][: self.routers], 1)
-        self.W = torch.cat([routers, w1.transpose(1, 2)], 1).contiguous()
-        self.b1 = stacked("experts.b1").unsqueeze(-1).contiguous()
-        self.W2 = stacked("experts.w2").transpose(1, 2).contiguous()
-        self.b2 = stacked("experts.b2").unsqueeze(-1).contiguous()
-        self.parameters = [self.W, self.b1, self.W2, self.b2]
-        for parameter in self.parameters:
-            parameter.grad = torch.zeros_like(parameter)
+        self.at = zeros(1, dtype=torch.long)  # which step of the epoch comes next
+        self.batches = zeros(steps, S * B, dtype=torch.long)
+        draws = (S, self.layout.shape[1], steps, B)
+        self.draws = zeros(*draws) if self.recipe.draws else None
+        self.logits, self.noise = zeros(G, B), zeros(G if self.recipe.trainable_noise else 0, B)
+        self.hidden, self.d_hidden = zeros(G, H, B), zeros(G, H, B)
+        self.sums = zeros(len(SUMS), len(self.runs), dtype=torch.float64)
+        self.largest = zeros(len(self.runs), dtype=torch.float64)
 
     def weights(self) -> list[dict[str, Tensor]]:
         """Each run's state dict for MoE, on the CPU."""
+        sizes = self.layout.sizes
         parts = {
-            "router.weight": self.W[:, 0],
-            "experts.w1": self.W[:, self.routers :].transpose(1, 2),
-            "experts.b1": self.b1.squeeze(-1),
-            "experts.w2": self.W2.transpose(1, 2),
-            "experts.b2": self.b2.squeeze(-1),
+            state: _transposed(name, self.parameters[name]).contiguous()
+            for name, state in {**STATE, "noise": "noise.weight"}.items()
+            if name in self.parameters
         }
-        if self.recipe.trainable_noise:
-            parts["noise.weight"] = self.W[:, 1]
         if self.recipe.selection_bias:
-            parts["selection_bias"] = self.bias.view(-1)[self.slot]
-        sizes = [run.ne for run in self.runs]
-        split = {name: part.contiguous().cpu().split(sizes) for name, part in parts.items()}
+            parts["selection_bias"] = self.bias.view(-1)[self.layout.slot]
+        split = {name: part.cpu().split(sizes) for name, part in parts.items()}
         return [{name: split[name][row].clone() for name in parts} for row in range(len(self.runs))]
 
     # --- training
 
-    def train_epoch(
-        self,
-        x: UInt8[Tensor, "N D"],
-        y: Int[Tensor, " N"],
-        batches: Int[Tensor, "steps S B"],
-        epoch: int,
-    ) -> dict[str, Float64[Tensor, " R"]]:
+    def train_epoch(self, epoch: int) -> dict[str, Float64[Tensor, " R"]]:
         """One pass over the batches; nothing in it waits for the device."""
-        names = ("network_loss", "gate_loss", "train_accuracy", "router_grad_norm", "dropped")
-        sums = {
-            name: torch.zeros(len(self.runs), dtype=torch.float64, device=self.device)
-            for name in names
-        }
-        largest = torch.zeros(len(self.runs), dtype=torch.float64, device=self.device)
-        draws = self._draws(epoch, *batches.shape)
-        for step, batch in enumerate(batches):
-            drawn = None if draws is None else draws[:, :, step]
-            measured = self.step(pixels(x[batch], self.dtype), y[batch], drawn)
-            for name, total in sums.items():
-                total += measured[name]
-            torch.maximum(largest, measured["router_grad_norm"].double(), out=largest)
-        means = {name: total / len(batches) for name, total in sums.items()}
-        return {**means, "router_grad_norm_max": largest}
+        self.begin_epoch(epoch)
+        for _ in self.batches:
+            self.step()
+        means = dict(zip(SUMS, self.sums / len(self.batches), strict=True))
+        return {**means, "router_grad_norm_max": self.largest.clone()}
 
-    def _draws(
-        self, epoch: int, steps: int, seeds: int, batch_size: int
-    ) -> Float[Tensor, "S E steps B"] | None:
-        """The random numbers of each seed's runs for an epoch, if the recipe needs any."""
-        if self.recipe.draws is None:
-            return None
-        most = self.padding.shape[1]
-        of_seed = [
-            random_draws(self.recipe.draws, seed, epoch, most, steps, batch_size)
-            for seed in self.seeds
-        ]
-        return torch.stack(of_seed).to(self.device, self.dtype)
+    def begin_epoch(self, epoch: int) -> None:
+        """Load an epoch's batches and random numbers."""
+        steps, batch_size = len(self.batches), self.settings.batch_size
+        orders = [batch_order(s, epoch, len(self.x), batch_size) for s in self.layout.seeds]
+        self.batches.copy_(torch.cat(orders, 1))
+        if self.draws is not None:
+            assert self.recipe.draws is not None
+            for drawn, seed in zip(self.draws, self.layout.seeds, strict=True):
+                kind, most = self.recipe.draws, self.layout.shape[1]
+                drawn.copy_(random_draws(kind, seed, epoch, most, steps, batch_size))
+        for buffer in (self.at, self.sums, self.largest):
+            buffer.zero_()
 
-    def step(
-        self,
-        x: Float[Tensor, "S B D"],
-        y: Int[Tensor, "S B"],
-        draws: Float[Tensor, "S E B"] | None,
-    ) -> dict[str, Float[Tensor, " R"]]:
-        """Forward, backward and Adam for one batch of each seed."""
-        G, rows, D = self.W.shape
-        R, C, B, J = len(self.runs), self.W2.shape[1], x.shape[1], self.routers
+    def _step(self) -> None:
+        """Forward, backward and Adam for the next batch of each seed."""
+        layout, p = self.layout, self.parameters
+        (G, C, _), R, S = p["w2"].shape, len(self.runs), len(layout.seeds)
+        batch = self.batches.index_select(0, self.at).flatten()
+        x = pixels(self.x.index_select(0, batch), self.dtype).view(S, -1, p["w1"].shape[-1])
+        y = self.y.index_select(0, batch).view(S, -1)
+        B = y.shape[1]
 
         # forward
-        Z = self.W.new_empty(G, rows, B)
-        for experts, x_seed in zip(self.experts_of_seed, x, strict=True):
-            torch.mm(self.W[experts].view(-1, D), x_seed.T, out=Z[experts].view(-1, B))
-        router_out = [self._padded(Z[:, j]).requires_grad_() for j in range(J)]
-        of_run = None if draws is None else draws.index_select(0, self.seed_of_run)
+        self._times_x(p["router"], x, self.logits)
+        if self.recipe.trainable_noise:
+            self._times_x(p["noise"], x, self.noise)
+        self._times_x(p["w1"], x, self.hidden, self.settings.precision)
+        router_out = [
+            layout.padded(out, -torch.inf) for out in (self.logits, self.noise) if len(out)
+        ]
         with torch.enable_grad():
-            routing = self.recipe.route(self._inputs(router_out, of_run, training=True))
-        gates = self._packed(routing.gates.detach().transpose(1, 2))
-        hidden = Z[:, J:].add_(self.b1).relu_()
+            routing = self.recipe.route(self._inputs(router_out, self._drawn(), training=True))
+        gates = layout.packed(routing.gates.detach().mT)
+        hidden = self.hidden.add_(p["b1"]).relu_()
         expert_out, mixture = self._mix(hidden, gates)
+        target = y.index_select(0, layout.seed_of_run).unsqueeze(1)
+        correct = mixture.max(1, keepdim=True).indices == target
         log_probs = mixture.log_softmax(1)
-        target = y.index_select(0, self.seed_of_run).unsqueeze(1)
         network_loss = -log_probs.gather(1, target).mean((1, 2))
-        correct = (mixture.argmax(1, keepdim=True) == target).double().mean((1, 2))
 
         # backward: cross entropy, mixture, experts
-        d_mixture = log_probs.exp_()
-        d_mixture.scatter_add_(1, target, d_mixture.new_full((), -1.0).expand(target.shape))
-        d_mixture /= B
-        d_out = d_mixture.view(R, C * B).index_select(0, self.run_of).view(G, C, B)
+        is_target = torch.arange(C, device=self.device).view(1, C, 1) == target
+        d_mixture = log_probs.exp_().sub_(is_target.to(self.dtype)).div_(B)
+        d_out = layout.to_experts(d_mixture.view(R, C * B)).view(G, C, B)
         d_gates = (expert_out * d_out).sum(1)
         d_out *= gates.unsqueeze(1)
         if self.recipe.softmax_experts:
             d_out -= (d_out * expert_out).sum(1, keepdim=True)
             d_out *= expert_out
-        torch.bmm(d_out, hidden.transpose(1, 2), out=self.W2.grad)
-        torch.sum(d_out, 2, keepdim=True, out=self.b2.grad)
-        d_hidden = torch.bmm(self.W2.transpose(1, 2), d_out).mul_(hidden > 0)
-        torch.sum(d_hidden, 2, keepdim=True, out=self.b1.grad)
+        torch.bmm(d_out, hidden.mT, out=self.gradients["w2"])
+        torch.sum(d_out, 2, keepdim=True, out=self.gradients["b2"])
+        torch.bmm(p["w2"].mT, d_out, out=self.d_hidden)
+        self.d_hidden *= hidden.sign_()
+        torch.sum(self.d_hidden, 2, keepdim=True, out=self.gradients["b1"])
 
-        # backward: the large product, Z now holding its own gradient
-        for j, d_router in enumerate(self._backward_of(routing, router_out, d_gates)):
-            Z[:, j] = self._packed(d_router)
-        Z[:, J:] = d_hidden
-        grad = self.W.grad
-        assert grad is not None
-        for experts, x_seed in zip(self.experts_of_seed, x, strict=True):
-            torch.mm(Z[experts].view(-1, B), x_seed, out=grad[experts].view(-1, D))
-        square = grad[:, 0].square().sum(1)
-        norm = square.new_zeros(R).index_add_(0, self.run_of, square).sqrt()
+        # backward: the products with x
+        d_router = self._backward_of(routing, router_out, d_gates)
+        for name, d_packed in zip(("router", "noise"), map(layout.packed, d_router), strict=False):
+            self._gradient_of(name, d_packed, x)
+        self._gradient_of("w1", self.d_hidden, x, self.settings.precision)
         self.optimizer.step()
         if self.recipe.selection_bias:
-            step = bias_step(routing.chosen, self.num_experts)
-            self.bias += self.loss_coef.unsqueeze(-1) * step
-        return {
-            "network_loss": network_loss,
-            "gate_loss": routing.gate_loss.detach(),
-            "train_accuracy": correct,
-            "router_grad_norm": norm,
-            "dropped": torch.zeros_like(norm) if routing.dropped is None else routing.dropped,
-        }
+            self.bias += self.loss_coef.unsqueeze(-1) * bias_step(
+                routing.chosen, layout.num_experts
+            )
+
+        square = self.gradients["router"].square().sum(1, keepdim=True)
+        norm = layout.sum_over_experts(square).sqrt().squeeze(1)
+        dropped = torch.zeros_like(norm) if routing.dropped is None else routing.dropped
+        accuracy = correct.to(self.dtype).mean((1, 2))
+        measured = (network_loss, routing.gate_loss.detach(), accuracy, norm, dropped)
+        self.sums += torch.stack(measured)
+        torch.maximum(self.largest, norm.double(), out=self.largest)
+        self.at += 1
+
+    def _times_x(
+        self,
+        weights: Float[Tensor, "G *rows D"],
+        x: Float[Tensor, "S B D"],
+        out: Float[Tensor, "G *rows B"],
+        precision: str = "float32",
+    ) -> None:
+        """out = W xᵀ, W being the weights, each expert with the batch of its seed."""
+        for group in self.layout.groups:
+            _product(group.of(weights), x[group.seeds].mT, group.of(out), precision)
+
+    def _gradient_of(
+        self,
+        name: str,
+        d_out: Float[Tensor, "G *rows B"],
+        x: Float[Tensor, "S B D"],
+        precision: str = "float32",
+    ) -> None:
+        """The gradient of the weights that made out = W xᵀ."""
+        for group in self.layout.groups:
+            _product(group.of(d_out), x[group.seeds], group.of(self.gradients[name]), precision)
+
+    def _drawn(self) -> Float[Tensor, "R E B"] | None:
+        """The step's random numbers of each run's experts."""
+        if self.draws is None:
+            return None
+        drawn = self.draws.index_select(2, self.at).squeeze(2)
+        return drawn.index_select(0, self.layout.seed_of_run)
 
     def _inputs(
         self,
@@ -256,14 +276,14 @@ class Stack:
         draws: Float[Tensor, "R E B"] | None,
         training: bool,
     ) -> RouterInputs:
-        logits, *noise = (out.transpose(1, 2) for out in router_out)
+        logits, *noise = (out.requires_grad_(training).mT for out in router_out)
         return RouterInputs(
             logits,
-            self.top_k,
-            self.num_experts,
+            self.layout.top_k,
+            self.layout.num_experts,
             training,
             noise[0] if noise else None,
-            None if draws is None else draws.transpose(1, 2),
+            None if draws is None else draws.mT,
             self.bias,
             self.settings.capacity_factor,
         )
@@ -275,9 +295,10 @@ class Stack:
         d_gates: Float[Tensor, "G B"],
     ) -> Sequence[Float[Tensor, "R E B"]]:
         """The gradients of what the routers gave, by autograd through the recipe."""
-        d_padded = torch.zeros_like(router_out[0]).view(-1, d_gates.shape[-1])
-        d_padded = d_padded.index_copy_(0, self.slot, d_gates).view_as(router_out[0])
-        terms = [(routing.gates, d_padded.transpose(1, 2)), (routing.gate_loss, self.loss_coef)]
+        terms = [
+            (routing.gates, self.layout.padded(d_gates, 0.0).mT),
+            (routing.gate_loss, self.loss_coef),
+        ]
         if routing.z_loss is not None and self.settings.z_loss:
             weight = torch.full_like(self.loss_coef, self.settings.z_loss)
             terms.append((routing.z_loss, weight))
@@ -287,25 +308,16 @@ class Stack:
         outputs, weights = zip(*terms, strict=True)
         return torch.autograd.grad(outputs, router_out, weights)
 
-    def _padded(self, packed: Float[Tensor, "G B"]) -> Float[Tensor, "R E B"]:
-        """Experts by run, those that a run does not have at −inf."""
-        padded = packed.index_select(0, self.expert_at).view(*self.padding.shape[:2], -1)
-        return padded.masked_fill_(self.padding, -torch.inf)
-
-    def _packed(self, padded: Float[Tensor, "R E B"]) -> Float[Tensor, "G B"]:
-        return padded.reshape(-1, padded.shape[-1]).index_select(0, self.slot)
-
     def _mix(
         self, hidden: Float[Tensor, "G H B"], gates: Float[Tensor, "G B"]
     ) -> tuple[Float[Tensor, "G C B"], Float[Tensor, "R C B"]]:
         """What each expert hands on, and the gated sum of each run."""
-        out = torch.baddbmm(self.b2, self.W2, hidden)
+        out = torch.baddbmm(self.parameters["b2"], self.parameters["w2"], hidden)
         if self.recipe.softmax_experts:
             out = out.softmax(1)
         G, C, B = out.shape
-        mixture = out.new_zeros(len(self.runs), C * B)
-        mixture.index_add_(0, self.run_of, (out * gates.unsqueeze(1)).view(G, C * B))
-        return out, mixture.view(-1, C, B)
+        weighted = (out * gates.unsqueeze(1)).view(G, C * B)
+        return out, self.layout.sum_over_experts(weighted).view(-1, C, B)
 
     # --- test
 
@@ -314,20 +326,72 @@ class Stack:
         self, x: UInt8[Tensor, "N D"], y: Int[Tensor, " N"]
     ) -> dict[str, Float64[Tensor, " R"]]:
         """Accuracy, load violation and dead experts on a test set."""
-        G, rows, D = self.W.shape
-        R, E, _ = self.padding.shape
+        layout, p = self.layout, self.parameters
+        (G, H, D), (R, E) = p["w1"].shape, layout.shape
         correct = torch.zeros(R, dtype=torch.float64, device=self.device)
         tokens = torch.zeros(R, E, dtype=torch.float64, device=self.device)
+        routers = [p[name] for name in ("router", "noise") if name in p]
         for chunk in in_chunks(len(x), EVALUATION_BATCH):
-            Z = torch.mm(self.W.view(-1, D), pixels(x[chunk], self.dtype).T).view(G, rows, -1)
-            router_out = [self._padded(Z[:, j]) for j in range(self.routers)]
+            x_chunk = pixels(x[chunk], self.dtype).T
+            router_out = [layout.padded(W @ x_chunk, -torch.inf) for W in routers]
             routing = self.recipe.route(self._inputs(router_out, None, training=False))
-            hidden = Z[:, self.routers :].add_(self.b1).relu_()
-            _, mixture = self._mix(hidden, self._packed(routing.gates.transpose(1, 2)))
-            correct += (mixture.argmax(1) == y[chunk]).sum(1)
+            hidden = torch.mm(p["w1"].view(G * H, D), x_chunk).view(G, H, -1)
+            hidden = hidden.add_(p["b1"]).relu_()
+            _, mixture = self._mix(hidden, layout.packed(routing.gates.mT))
+            correct += (mixture.max(1).indices == y[chunk]).sum(1)
             tokens += routing.chosen.sum(1)
         return {
             "test_accuracy": correct / len(x),
-            "max_violation": tokens.amax(1) / (tokens.sum(1) / self.num_experts) - 1,
-            "dead_experts": ((tokens == 0) & ~self.padding.squeeze(-1)).sum(1).double(),
+            "max_violation": tokens.amax(1) / (tokens.sum(1) / layout.num_experts) - 1,
+            "dead_experts": ((tokens == 0) & ~layout.padding.squeeze(-1)).sum(1).double(),
         }
+
+
+# What the stack calls a part of MoE's state dict
+STATE = {
+    "router": "router.weight",
+    "w1": "experts.w1",
+    "b1": "experts.b1",
+    "w2": "experts.w2",
+    "b2": "experts.b2",
+}
+
+
+def _transposed(name: str, values: Tensor) -> Tensor:
+    """From MoE's order of axes to the stack's, or back: the layers' matrices are (out, in) here."""
+    if name in ("w1", "w2"):
+        return values.mT
+    if name in ("b1", "b2"):
+        return values.squeeze(-1) if values.ndim == 3 else values.unsqueeze(-1)
+    return values
+
+
+def _views(flat: Tensor, shapes: dict[str, tuple[int, ...]]) -> dict[str, Tensor]:
+    parts = flat.split([prod(shape) for shape in shapes.values()])
+    return {name: part.view(shapes[name]) for name, part in zip(shapes, parts, strict=True)}
+
+
+def _product(
+    a: Float[Tensor, "S M K"],
+    b: Float[Tensor, "S K N"],
+    out: Float[Tensor, "S M N"],
+    precision: str,
+) -> None:
+    """out = a b, with the factors rounded as precision says; the sums are float32 in any case."""
+    if precision == "bf16":
+        out.copy_(torch.bmm(a.bfloat16(), b.bfloat16()))
+    else:
+        with _tf32(precision == "tf32"):
+            torch.bmm(a, b, out=out)
+
+
+@contextmanager
+def _tf32(allowed: bool) -> Iterator[None]:
+    """Whether float32 products on a GPU may round their factors to TF32."""
+    matmul = torch.backends.cuda.matmul
+    before = matmul.fp32_precision
+    matmul.fp32_precision = "tf32" if allowed else "ieee"
+    try:
+        yield
+    finally:
+        matmul.fp32_precision = before

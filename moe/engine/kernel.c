@@ -33,8 +33,8 @@ enum { BLOCK = 64 };           /* lists are copied in blocks: that much more of 
 enum { MOST = 1024 };          /* experts, and classes */
 enum { CACHE_LINE = 64 };
 
-/* Images as lists of their non-zero inputs, each in ascending order, then of a few zeros that stand
-   for its last input once more. */
+/* Images as lists of their non-zero inputs: a few zeros that stand for the first of them, so that
+   the list is a multiple of UNROLL long, then each in ascending order. */
 typedef struct {
     const uint16_t *index;
     const uint8_t *value;
@@ -439,12 +439,19 @@ INLINE void gather(vec *to, const vec *rows, int64_t V, List x) {
         }
 }
 
-/* row += value · d, for each row of the list. */
+/* row += value · d, for each row of the list. UNROLL rows are read before any of them is written:
+   none has to wait for another's writing. A row that is among them twice is the list's first, whose
+   value comes last, after the zeros that stand for it. */
 INLINE void scatter_width(const vec *d, vec *rows, int64_t stride, List x, const int width) {
-    for (int64_t t = 0; t < x.length; t += UNROLL)
+    enum { WIDTHS = 4 };
+    for (int64_t t = 0; t < x.length; t += UNROLL) {
+        vec sums[UNROLL][WIDTHS];
         for (int u = 0; u < UNROLL; u++)
             for (int w = 0; w < width; w++)
-                rows[x.index[t + u] * stride + w] += x.value[t + u] * d[w];
+                sums[u][w] = rows[x.index[t + u] * stride + w] + x.value[t + u] * d[w];
+        for (int u = 0; u < UNROLL; u++)
+            for (int w = 0; w < width; w++) rows[x.index[t + u] * stride + w] = sums[u][w];
+    }
 }
 
 INLINE void scatter(const vec *d, vec *rows, int64_t V, List x) {
@@ -492,11 +499,18 @@ INLINE void collect(const Images *images, const int64_t *order, int64_t from, in
 INLINE void route(const Run *run, Sizes z, int64_t n, Scratch *s) {
     int64_t E = run->experts, K = run->chosen;
     const vec none = (vec){0} - FLT_MAX;
+    if (E == 1 && run->z_loss == 0) { /* there is nothing to choose */
+        for (int64_t b = 0; b < n; b++) {
+            s->probs[b * z.EV] = (vec){1};
+            s->expert[b] = 0;
+            s->gate[b] = 1;
+        }
+        return;
+    }
     for (int64_t b = 0; b < n; b++) {
         vec *logits = s->probs + b * z.EV;
         for (int64_t j = 0; j < z.EV; j++) logits[j] = (vec){0};
-        if (E > 1 || run->z_loss != 0) /* else the gate is 1 */
-            gather(logits, (vec *)run->weights, z.EV, list_of(s, b));
+        gather(logits, (vec *)run->weights, z.EV, list_of(s, b));
     }
     for (int64_t b = 0; b < n; b++) {
         vec *logits = s->probs + b * z.EV, left[MOST / LANES]; /* left: those not yet chosen */
@@ -548,10 +562,13 @@ INLINE void apply_experts(const Run *run, Sizes z, Scratch *s) {
     for (int64_t e = 0; e < run->experts; e++, at += expert_vectors(run, z)) {
         Expert expert = expert_at(at, z);
         for (int64_t i = s->of_expert[e]; i < s->of_expert[e + 1]; i++) {
-            int64_t slot = s->slots[i];
-            vec *hidden = s->hidden + slot * z.HV, *out = s->out + slot * z.CV;
+            vec *hidden = s->hidden + s->slots[i] * z.HV;
             for (int64_t j = 0; j < z.HV; j++) hidden[j] = expert.b1[j];
-            gather(hidden, expert.W1, z.HV, list_of(s, slot / run->chosen));
+            gather(hidden, expert.W1, z.HV, list_of(s, s->slots[i] / run->chosen));
+        }
+        /* A loop of its own: what follows is short, and waits less beside the next slot's. */
+        for (int64_t i = s->of_expert[e]; i < s->of_expert[e + 1]; i++) {
+            vec *hidden = s->hidden + s->slots[i] * z.HV, *out = s->out + s->slots[i] * z.CV;
             for (int64_t j = 0; j < z.HV; j++)
                 hidden[j] = (vec)((ints)hidden[j] & (hidden[j] > 0.f));
             for (int64_t j = 0; j < z.CV; j++) {
@@ -645,8 +662,7 @@ INLINE void train_experts(const Run *run, Sizes z, Scratch *s) {
                 for (int64_t u = 0; u < z.H; u++)
                     ((float *)(s->W2t + c * z.HV))[u] = ((float *)(expert.W2 + u * z.CV))[c];
         for (int64_t i = s->of_expert[e]; i < s->of_expert[e + 1]; i++) {
-            int64_t slot = s->slots[i], b = slot / run->chosen;
-            vec *hidden = s->hidden + slot * z.HV, *d_out = s->out + slot * z.CV;
+            vec *hidden = s->hidden + s->slots[i] * z.HV, *d_out = s->out + s->slots[i] * z.CV;
             for (int64_t j = 0; j < z.CV; j++) {
                 d.b2[j] += d_out[j];
                 for (int64_t u = 0; u < z.H; u++)
@@ -659,7 +675,10 @@ INLINE void train_experts(const Run *run, Sizes z, Scratch *s) {
                 hidden[j] = (vec)((ints)sum & (hidden[j] > 0.f)); /* now its gradient */
                 d.b1[j] += hidden[j];
             }
-            scatter(hidden, d.W1, z.HV, list_of(s, b));
+        }
+        for (int64_t i = s->of_expert[e]; i < s->of_expert[e + 1]; i++) {
+            int64_t slot = s->slots[i], b = slot / run->chosen;
+            scatter(s->hidden + slot * z.HV, d.W1, z.HV, list_of(s, b));
             int64_t reached = expert.W1 - at + s->rows[b] * z.HV;
             reach = reached > reach ? reached : reach;
         }

@@ -39,7 +39,7 @@ from moe.params import Train
 RECIPES = ("blog", "logits", "switch")  # in the order of kernel.c
 LEVELS = ("baseline", "avx2", "avx512")  # likewise
 LEVEL_VARIABLE = "MOE_KERNEL_LEVEL"
-CACHE = Path(".cache/sparse")
+CACHE = Path(".cache/pixels")  # lists of another form would need another name
 MOST_EXPERTS = 1024  # of kernel.c, as are these:
 UNROLL = 4
 BLOCK = 64
@@ -263,8 +263,8 @@ class Lists(NamedTuple):
     """The non-zero pixels of images, one image after another.
 
     column: of each pixel, in ascending order within an image; value: its grey; offset: where each
-    image's list begins, and the end of the last. Each list is filled up to a multiple of UNROLL
-    with zeros at its last pixel, and BLOCK more numbers follow the last.
+    image's list begins, and the end of the last. Zeros at its first pixel go before each list, so
+    that it is a multiple of UNROLL long, and BLOCK more numbers follow the last.
     """
 
     column: UInt16[np.ndarray, " pixels"]
@@ -321,12 +321,12 @@ def _lists(x: UInt8[np.ndarray, "N D"], columns: Int64[np.ndarray, " D"]) -> Lis
     for chunk in in_chunks(len(x), 10_000):
         ordered = np.take(x[chunk], columns, axis=1)
         image, column = np.nonzero(ordered)
-        before = np.cumsum(lengths[chunk]) - lengths[chunk]
-        place = np.arange(len(image)) + (begins[chunk] - before)[image]
+        after = np.cumsum(lengths[chunk])
+        place = np.arange(len(image)) + (ends[chunk] - after)[image]
         index[place], value[place] = column, ordered[image, column]
     for filled in range(UNROLL - 1):
-        place = (begins + lengths + filled)[(lengths > 0) & (begins + lengths + filled < ends)]
-        index[place] = index[place - 1]
+        place = (ends - lengths - filled - 1)[(lengths > 0) & (ends - lengths - filled > begins)]
+        index[place] = index[place + 1]
     return Lists(index, value, np.concatenate([begins, ends[-1:]]))
 
 
