@@ -1,5 +1,6 @@
 """The study's tables, and what figures ask of them."""
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,7 +21,7 @@ FEWEST_ROUTERS = 4
 class Tables(NamedTuple):
     """What a study left in results/; folder: where; hidden: width of its experts.
 
-    routers: runs.csv of the study of all recipes, or no rows.
+    routers: runs.csv of the study of all recipes, or no rows; benchmark: what `make bench` found.
     """
 
     folder: Path
@@ -31,6 +32,7 @@ class Tables(NamedTuple):
     slots: pd.DataFrame
     coactivation: pd.DataFrame
     routers: pd.DataFrame
+    benchmark: dict[str, Any] | None = None
 
     @property
     def recipes(self) -> list[str]:
@@ -48,7 +50,9 @@ def read_tables(folder: Path, hidden: int) -> Tables:
     runs, *others = (read_table(folder / f"{name}.csv") for name in names)
     has_many = runs["recipe"].nunique() >= FEWEST_ROUTERS
     routers = runs if has_many else read_table(folder / "routers.csv")
-    return Tables(folder, hidden, runs, *others, routers)
+    benchmark = folder.parent / "benchmarks/results.json"
+    found = json.loads(benchmark.read_text()) if benchmark.exists() else None
+    return Tables(folder, hidden, runs, *others, routers, found)
 
 
 def cells(table: pd.DataFrame, **wanted: Any) -> pd.DataFrame:

@@ -32,7 +32,7 @@ RECIPE = {
 }
 K = {1: "#000000", 2: "#5A189A", 3: "#9D4EDD", 4: "#C9A0F0"}
 MARKERS = "osD^vPX*<>"
-SHOWN_NE = (1, 2, 3, 4, 6, 8, 12, 16)  # on axes: the others are too close to be labelled
+SHOWN_NE = (1, 2, 3, 4, 6, 8, 12, 16, 32, 64)  # on axes: the others are too close to be labelled
 LONG_TEXT = 4  # characters, in a cell of a heatmap
 COUNTS = "cividis"
 SIGNED = "RdBu_r"
