@@ -97,7 +97,8 @@ define copy_of_pipeline
 	cp -R moe stages dvc.yaml .dvcignore .work/$(1)/
 	cp -R reports/template .work/$(1)/reports/
 	cp studies/$(1).yaml .work/$(1)/params.yaml
-	mkdir -p .work/$(1)/results
+	mkdir -p .work/$(1)/results .work/$(1)/benchmarks
+	cp benchmarks/results.json .work/$(1)/benchmarks/
 	head -n 1 results/routers.csv > .work/$(1)/results/routers.csv
 	ln -sfn ../../.cache .work/$(1)/.cache
 	printf '[core]\n    no_scm = true\n    analytics = false\n    check_update = false\n[cache]\n    dir = ../../../.dvc/cache\n' > .work/$(1)/.dvc/config
