@@ -54,8 +54,8 @@ def what_a_step_costs(tables: Tables) -> Figure | None:
         "Milliseconds for one batch of one run, forward, backward and Adam, on one core "
         f"({machine['cpu']}, {found['date']}): the median over {every} cells "
         "in the study's proportions, and over the number of experts. The usual sparse-dispatch "
-        f"module, its data resident in memory, takes {times:.0f} times as long as {NAMES[ours]}, whose cost "
-        "hardly grows with ne: it touches only what is not zero and who was chosen.",
+        f"module, its data resident in memory, takes {times:.0f} times as long as {NAMES[ours]}, "
+        "whose cost hardly grows with ne: it touches only what is not zero and who was chosen.",
         f"Bars of the time of a training step for {len(order)} ways to train, {NAMES[order[0]]} "
         f"the shortest, {NAMES[order[-1]]} the longest; lines over the number of experts.",
         pd.DataFrame(
