@@ -15,6 +15,7 @@ from moe.grid import Run, Trial
 from moe.layer import MoE
 
 WEIGHTS_DIR = Path("weights")
+HISTORY_FILE = WEIGHTS_DIR / "history.csv"  # what training recorded of them, by epoch
 
 
 def write_weights(weights: Mapping[Run, Mapping[str, Tensor]], folder: Path = WEIGHTS_DIR) -> None:
