@@ -54,7 +54,10 @@ track: check ## bring MLflow up to date with the results
 	dvc repro --single-item --force track
 
 ui: $(READY) ## compare the runs in MLflow, on http://127.0.0.1:5000
-	mlflow ui --host 127.0.0.1 --port 5000 --backend-store-uri "$$MLFLOW_TRACKING_URI"
+	@# By the environment: a command line, and what is said of a wrong one, shows its password.
+	@case "$$MLFLOW_TRACKING_URI" in http*) \
+	  echo "MLFLOW_TRACKING_URI names a server: open its address in a browser" >&2; exit 2;; esac; \
+	  MLFLOW_BACKEND_STORE_URI="$$MLFLOW_TRACKING_URI" mlflow ui --host 127.0.0.1 --port 5000
 
 test: $(READY) ## the tests
 	pytest -n 2 --dist loadfile
