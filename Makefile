@@ -13,7 +13,7 @@ export MLFLOW_TRACKING_URI ?= sqlite:///$(CURDIR)/mlflow.db
 export DO_NOT_TRACK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup check demo repro study routers report ui track test test-browser bench readme lint format clean clean-cache cache
+.PHONY: help setup check demo repro study routers report ui track test test-browser test-faults bench readme lint format clean clean-cache cache
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -64,6 +64,9 @@ test: $(READY) ## the tests
 
 test-browser: $(READY) ## the report and the explorer in a real browser
 	pytest tests/browser -o addopts=
+
+test-faults: $(READY) ## killed 30 times, at random moments of every stage; SEED=... repeats a run
+	SEED=$(SEED) COPIES=$(COPIES) pytest tests/faults -o addopts= -rA -s
 
 bench: $(READY) ## our engines beside their peers, in one run of about half an hour; benchmarks/results.json
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[$(EXTRAS),bench]'
