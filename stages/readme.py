@@ -95,21 +95,20 @@ def table(claims: dict[str, Any]) -> str:
 
 def speed(found: dict[str, Any]) -> str:
     """What `make bench` measured, in a few sentences."""
-    kernel_ms = found["mix"]["median_ms"]["kernel"]
-    times = {name: f"{value:.0f}" for name, value in found.items() if "_per_core" in name}
+    kernel_us = 1000 * found["mix"]["median_ms"]["kernel"]
+    times = {name: f"{value:.0f} times" for name, value in found.items() if "_per_core" in name}
     cuda = found["cuda"]
     text = (
         f"On one core of {found['machine']['cpu']} ({found['date']}), over "
-        f"{len(found['mix']['cells'])} cells in the study's proportions, a step of a run (a batch of "
-        f"{found['batch_size']}, forward, backward and Adam) takes {1000 * kernel_ms:.0f} µs in the C "
-        f"kernel: {times['kernel_vs_module_per_core']} times less than in the usual "
-        "sparse-dispatch module with its data resident in memory, "
-        f"{times['kernel_vs_dataloader_per_core']} times less than with a DataLoader "
-        f"({times['kernel_vs_module_per_core_avx2']} and "
-        f"{times['kernel_vs_dataloader_per_core_avx2']} times with AVX2 alone). From 8 to 64 experts "
-        f"at k = 2 its products take {found['products_ratio_ne64_over_ne8']:.1f} times as long. The "
-        f"torch engine takes {found['fused_over_roofline']:.2f} times its two large products and "
-        f"Adam alone. A GPU: {cuda if isinstance(cuda, str) else 'see benchmarks/results.json'}."
+        f"{len(found['mix']['cells'])} cells in the study's proportions, a step of a run (a batch "
+        f"of {found['batch_size']}, forward, backward and Adam) takes {kernel_us:.0f} µs in the C "
+        f"kernel: {times['kernel_vs_module_per_core']} less than in the usual sparse-dispatch "
+        f"module with its data resident in memory, {times['kernel_vs_dataloader_per_core']} less "
+        f"than with a DataLoader (with AVX2 alone, {times['kernel_vs_module_per_core_avx2']} and "
+        f"{times['kernel_vs_dataloader_per_core_avx2']}). From 8 to 64 experts at k = 2 its "
+        f"products take {found['products_ratio_ne64_over_ne8']:.1f} times as long. The torch "
+        f"engine takes {found['fused_over_roofline']:.2f} times its two large products and Adam "
+        f"alone. A GPU: {cuda if isinstance(cuda, str) else 'see benchmarks/results.json'}."
     )
     return fill(text, 98) + "\n"
 
