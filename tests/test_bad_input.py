@@ -223,10 +223,9 @@ def test_data(row: str, finished: Copy) -> None:
         file.unlink()  # DVC may have linked it from its cache
         file.write_bytes(good)
         damage(file)
-        for stage in ("train", "evaluate"):
-            done = finished.run(sys.executable, "-m", f"stages.{stage}", check=False)
-            assert done.returncode == 2
-            assert message in said_by(done)
+        done = finished.run(sys.executable, "-m", "stages.evaluate", check=False)
+        assert done.returncode == 2
+        assert message in said_by(done)
     finally:
         file.unlink(missing_ok=True)
         file.write_bytes(good)
