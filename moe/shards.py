@@ -10,6 +10,7 @@ import functools
 import hashlib
 import itertools
 import platform
+import resource
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -43,6 +44,13 @@ ENGINE_SOURCES = {
 Shard = tuple[Run, ...]
 
 
+class Task(NamedTuple):
+    """A shard for a worker. keys: what the store keeps each of its runs under."""
+
+    shard: Shard
+    keys: list[str]
+
+
 class Computation(NamedTuple):
     """What a worker needs to know beside the runs.
 
@@ -56,10 +64,14 @@ class Computation(NamedTuple):
 
 
 class Epochs(NamedTuple):
-    """What a worker tells: that so many runs have done another epoch, and their test accuracy."""
+    """What a worker tells: that so many runs have done another epoch, and their test accuracy.
+
+    memory: the most that the worker, or its GPU, has held so far, in bytes.
+    """
 
     runs: int
     accuracy: float
+    memory: int
 
 
 def train_study(
@@ -89,16 +101,17 @@ def train_study(
     machines = {engine: machine_kind(engine, device) for engine in set(engines.values())}
     computation = Computation(engines, str(device), params.train, machines)
     on_cuda = device.type == "cuda"
+    tasks = [Task(shard, [keys[run] for run in shard]) for shard in shards]
     if params.runtime.executor == "ray":
-        work = functools.partial(_train, computation=computation, keys=keys)
-        done = in_cluster(work, shards, data.folder, on_cuda, on_epochs)
+        work = functools.partial(_train, computation=computation)
+        done = in_cluster(work, tasks, data.folder, on_cuda, on_epochs)
     else:
-        work = functools.partial(_train_here, data.folder, computation=computation, keys=keys)
+        work = functools.partial(_train_here, data.folder, computation=computation)
         workers = 1 if on_cuda else worker_count(params.runtime.workers)
-        done = in_workers(work, shards, workers, on_epochs)
-    for shard, packed in done:
+        done = in_workers(work, tasks, workers, on_epochs)
+    for task, packed in done:
         store.add(packed)
-        on_runs(len(shard))
+        on_runs(len(task.shard))
     trained = store.load(set(keys.values()))
     lost = [str(run) for run in runs if keys[run] not in trained]
     if lost:
@@ -239,16 +252,13 @@ def device_named(name: str) -> torch.device:
     return device
 
 
-def _train_here(
-    folder: Path, shard: Shard, send: Send, computation: Computation, keys: dict[Run, str]
-) -> bytes:
-    return _train(shard, folder, send, computation, keys)
+def _train_here(folder: Path, task: Task, send: Send, computation: Computation) -> bytes:
+    return _train(task, folder, send, computation)
 
 
-def _train(
-    shard: Shard, folder: Path, send: Send, computation: Computation, keys: dict[Run, str]
-) -> bytes:
+def _train(task: Task, folder: Path, send: Send, computation: Computation) -> bytes:
     """Train a shard on the data of a folder; returns an entry for the store."""
+    shard = task.shard
     engine, device = computation.engines[shard[0].recipe], torch.device(computation.device)
     expected, here = computation.machines[engine], machine_kind(engine, device)
     if here != expected:
@@ -258,7 +268,7 @@ def _train(
         )
 
     def on_epoch(accuracy: Tensor) -> None:
-        send(Epochs(len(accuracy), float(accuracy.mean())))
+        send(Epochs(len(accuracy), float(accuracy.mean()), _peak_memory(device)))
 
     def train(runs: Shard) -> list[Trained]:
         if engine == "kernel":
@@ -267,8 +277,8 @@ def _train(
 
     trained = split_where_memory_is_short(train, shard)
     return pack(
-        {keys[run]: result for run, result in zip(shard, trained, strict=True)},
-        {keys[run]: str(run) for run in shard},
+        dict(zip(task.keys, trained, strict=True)),
+        {key: str(run) for key, run in zip(task.keys, shard, strict=True)},
     )
 
 
@@ -297,6 +307,17 @@ def _is_out_of_memory(error: Exception) -> bool:
     return isinstance(error, MemoryError | torch.OutOfMemoryError) or any(
         word in str(error) for word in words
     )
+
+
+def _peak_memory(device: torch.device) -> int:
+    """The most that this process, or its GPU, has held so far, in bytes."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_reserved(device)
+    status = Path("/proc/self/status")
+    if status.exists():  # getrusage would count the memory of the process that started this one
+        (line,) = (x for x in status.read_text().splitlines() if x.startswith("VmHWM:"))
+        return 1024 * int(line.split()[1])
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
 @functools.cache

@@ -26,6 +26,7 @@ class TrainingProgress:
         self.runs = self.run_epochs = 0
         self.found: int | None = None  # runs that the store had
         self.accuracy = math.nan  # on the test set, a mean over what was told of late
+        self.memory = 0  # bytes, the most that a worker has held
         self.started = time.monotonic()
         self.watchers: list[list] = []  # [next time, seconds, function]
 
@@ -36,6 +37,7 @@ class TrainingProgress:
     def on_epochs(self, epochs: Epochs) -> None:
         """Runs have done another epoch."""
         self.run_epochs += epochs.runs
+        self.memory = max(self.memory, epochs.memory)
         known = epochs.accuracy if math.isnan(self.accuracy) else self.accuracy
         self.accuracy = MEMORY * known + (1 - MEMORY) * epochs.accuracy
         self._tell()
@@ -72,6 +74,8 @@ class TrainingProgress:
         if done and seconds:
             rate, left = done * self.images / seconds, (total - self.run_epochs) * seconds / done
             text += f", {rate / 1e6:.2f}M samples·runs/s, {left // 60:.0f}:{left % 60:02.0f} left"
+        if self.memory:
+            text += f", at most {self.memory / 1e9:.2f} GB a worker"
         return text
 
 

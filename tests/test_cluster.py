@@ -1,6 +1,10 @@
 """The Ray executor on a real cluster of two nodes, with and without a dying node."""
 
 import os
+import signal
+import socket
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -16,15 +20,13 @@ from moe.grid import runs_of
 from moe.params import Params
 from moe.shards import train_study
 from moe.store import Store
-from tests.test_shards import assert_same_bits, small
+from tests.test_shards import ROOT, assert_same_bits, small
 
+os.environ[cluster.LOOPBACK_ONLY] = "0"  # before Ray is imported: else it listens to the network
 if os.environ.get("CI"):
     import ray
 else:
     ray = pytest.importorskip("ray", reason="needs Ray: make setup EXTRAS=dev,ray")
-
-
-LOOPBACK = "127.0.0.2"  # Ray replaces 127.0.0.1 by an address that others can reach
 
 
 @pytest.fixture(scope="module")
@@ -33,13 +35,11 @@ def nodes() -> Iterator[Any]:
     from ray.cluster_utils import Cluster
 
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-    head = {"num_cpus": 0, "include_dashboard": False, "node_ip_address": LOOPBACK}
-    nodes = Cluster(True, head_node_args=head)
+    nodes = Cluster(True, head_node_args={"num_cpus": 0, "include_dashboard": False})
     for _ in range(2):
-        nodes.add_node(num_cpus=1, node_ip_address=LOOPBACK)
+        nodes.add_node(num_cpus=1)
     ray.init(
         nodes.address,
-        _node_ip_address=LOOPBACK,
         runtime_env={"py_modules": [str(Path(cluster.__file__).parent)]},
         log_to_driver=False,
         logging_level="error",
@@ -85,7 +85,7 @@ def test_a_node_that_dies_in_the_middle_changes_nothing(
     there = train(on_ray(longer), mnist_5k, tmp_path / "there", kill_a_node)
     assert killed
     assert_same_bits(here, there)
-    nodes.add_node(num_cpus=1, node_ip_address=LOOPBACK)
+    nodes.add_node(num_cpus=1)
 
 
 def fail(task: int, folder: Path, send: Any) -> None:
@@ -110,14 +110,91 @@ def test_messages_and_data_arrive(nodes: Any, mnist_5k: Dataset) -> None:
     assert sorted(told) == [1, 2, 3]
 
 
-def test_a_cluster_that_is_not_there(
-    mnist_5k: Dataset, monkeypatch: pytest.MonkeyPatch, nodes: Any
-) -> None:
-    def refuse(**options: Any) -> None:
-        raise ConnectionError("nobody answers")
+def work_and_wait(task: int, folder: Path, send: Any) -> float:
+    for _ in range(3):
+        send(task)
+        time.sleep(0.8)
+    time.sleep(3)
+    return time.time()
 
+
+def test_messages_arrive_while_a_task_works(nodes: Any, mnist_5k: Dataset) -> None:
+    told: list[float] = []
+    ((_, ended),) = cluster.in_cluster(
+        work_and_wait, [1], mnist_5k.folder, False, lambda message: told.append(time.time())
+    )
+    assert len(told) == 3
+    assert told[0] < ended - 1
+
+
+@pytest.mark.parametrize(
+    ("address", "said"),
+    [
+        ("auto", "'auto': must be host:port"),
+        ("127.0.0.1:1", "nobody answers at 127.0.0.1:1 .*refused"),
+        ("silent", "no Ray cluster answers at 127.0.0.1"),
+    ],
+)
+def test_a_cluster_that_is_not_there(
+    address: str, said: str, mnist_5k: Dataset, monkeypatch: pytest.MonkeyPatch, nodes: Any
+) -> None:
     monkeypatch.setattr(ray, "is_initialized", lambda: False)
-    monkeypatch.setattr(ray, "init", refuse)
-    monkeypatch.setenv("RAY_ADDRESS", "10.0.0.1:6379")
-    with pytest.raises(UserError, match=r"Ray at 10\.0\.0\.1:6379: nobody answers"):
+    monkeypatch.setattr(cluster, "ANSWER_SECONDS", 2.0)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        if address == "silent":
+            address = f"127.0.0.1:{silent.getsockname()[1]}"
+        monkeypatch.setenv("RAY_ADDRESS", address)
+        begin = time.monotonic()
+        with pytest.raises(UserError, match=said):
+            list(cluster.in_cluster(work_slowly, [1], mnist_5k.folder, on_gpu=False))
+    assert time.monotonic() - begin < 10
+
+
+def test_ray_is_not_installed(mnist_5k: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(UserError, match="needs Ray: make setup EXTRAS=dev,ray"):
         list(cluster.in_cluster(work_slowly, [1], mnist_5k.folder, on_gpu=False))
+    # A study that is in the store needs none.
+    assert not list(cluster.in_cluster(work_slowly, [], mnist_5k.folder, on_gpu=False))
+
+
+def test_a_node_with_another_torch(nodes: Any, mnist_5k: Dataset, monkeypatch: Any) -> None:
+    monkeypatch.setattr(cluster, "_versions", lambda: {"torch": "1.0", "numpy": "2.0"})
+    with pytest.raises(UserError, match="install the same on all nodes"):
+        list(cluster.in_cluster(work_slowly, [1], mnist_5k.folder, on_gpu=False))
+
+
+def test_ctrl_c_stops_the_command_and_its_tasks(
+    nodes: Any, mnist_5k: Dataset, tmp_path: Path
+) -> None:
+    text = (ROOT / "params.yaml").read_text()
+    for old, new in (
+        ("executor: local", "executor: ray"),
+        ("epochs: 5", "epochs: 500"),
+        ("dataset: mnist ", "dataset: mnist-5k "),
+    ):
+        assert old in text
+        text = text.replace(old, new)
+    (tmp_path / "params.yaml").write_text(text)
+    (tmp_path / "data").symlink_to(mnist_5k.folder)
+    environment = {**os.environ, "RAY_ADDRESS": nodes.address}
+    environment["MLFLOW_TRACKING_URI"] = f"sqlite:///{tmp_path}/mlflow.db"
+    command = subprocess.Popen(
+        [sys.executable, "-m", "stages.train"],
+        cwd=tmp_path, env=environment, text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+    )  # fmt: skip
+    assert command.stdout is not None
+    for line in command.stdout:
+        if "samples" in line:  # tasks are at work
+            break
+    begin = time.monotonic()
+    command.send_signal(signal.SIGINT)
+    rest = command.stdout.read()
+    assert command.wait() == 130
+    assert time.monotonic() - begin < 4  # 2, on a machine that does nothing else
+    assert "runs are finished and kept; the same command goes on" in rest
+    deadline = time.monotonic() + 10
+    while ray.available_resources().get("CPU") != ray.cluster_resources()["CPU"]:
+        assert time.monotonic() < deadline
+        time.sleep(0.2)

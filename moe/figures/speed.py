@@ -9,8 +9,8 @@ from moe.figures.style import BASE, GREY, MARKERS, RECIPE, Figure, canvas, ne_ax
 from moe.results import Tables
 
 NAMES = {
-    "module": "sparse-dispatch module",
-    "dataloader": "the same, DataLoader",
+    "module": "module, tensors resident",
+    "dataloader": "module, DataLoader",
     "mixture-of-experts": "mixture-of-experts",
     "st-moe-pytorch": "st-moe-pytorch",
     "vmap": "torch.func vmap",
@@ -53,9 +53,9 @@ def what_a_step_costs(tables: Tables) -> Figure | None:
         "What a step costs",
         "Milliseconds for one batch of one run, forward, backward and Adam, on one core "
         f"({machine['cpu']}, {found['date']}): the median over {every} cells "
-        "in the study's proportions, and over the number of experts. The usual module, on the same "
-        f"data resident in memory, takes {times:.0f} times as long as {NAMES[ours]}, whose cost "
-        "hardly grows with ne: it touches only what is not zero and who was chosen.",
+        "in the study's proportions, and over the number of experts. The usual sparse-dispatch "
+        f"module, its data resident in memory, takes {times:.0f} times as long as {NAMES[ours]}, "
+        "whose cost hardly grows with ne: it touches only what is not zero and who was chosen.",
         f"Bars of the time of a training step for {len(order)} ways to train, {NAMES[order[0]]} "
         f"the shortest, {NAMES[order[-1]]} the longest; lines over the number of experts.",
         pd.DataFrame(
@@ -78,6 +78,7 @@ def _bars(ax: Axes, labels: list[str], ms: list[float], colors: list[str]) -> No
     ax.set_xscale("log")
     ax.set_xlim(min(ms) / 2, max(ms) * 3)
     ax.grid(visible=False, axis="y")
+    ax.xaxis.set_major_formatter("{x:g}")
     ax.set_xlabel("ms per run and step, one core")
     ax.set_title("The study's mix of cells, median")
 
@@ -93,6 +94,7 @@ def _curves(ax: Axes, over_ne: dict[str, Any]) -> None:
             ax.plot(x, y, dash, marker=marker, color=color, label=label)
     ne_axis(ax, [int(ne) for ne in over_ne])
     ax.set_yscale("log")
+    ax.yaxis.set_major_formatter("{x:g}")
     ax.set_ylabel("ms per run and step")
     ax.set_ylim(bottom=ax.get_ylim()[0] / 12)  # room for the legend
     ax.set_title("Over ne, k = 2 (1 where ne = 1)")
