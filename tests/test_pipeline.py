@@ -128,7 +128,7 @@ def test_every_run_is_in_every_table(small: Copy) -> None:
 
 def test_the_report_is_there(small: Copy) -> None:
     html = (small.folder / "reports/index.html").read_text()
-    assert "mnist-5k" in html
+    assert "5,000 images of MNIST" in html
     # One lc alone has no effect of lc (2 to 4, 12), ne = 1, 2 no structure to show (8, 10, 11, 13).
     without = {2, 3, 4, 8, 10, 11, 12, 13}
     assert numbers_of_figures(small.folder) == set(range(1, 18)) - without

@@ -97,5 +97,5 @@ def _curves(ax: Axes, over_ne: dict[str, Any]) -> None:
     ax.yaxis.set_major_formatter("{x:g}")
     ax.set_ylabel("ms per run and step")
     ax.set_ylim(bottom=ax.get_ylim()[0] / 12)  # room for the legend
-    ax.set_title("Over ne, k = 2 (1 where ne = 1)")
+    ax.set_title("Over ne, at k = 2")
     ax.legend(loc="lower right", fontsize=8)
