@@ -13,7 +13,7 @@ export MLFLOW_TRACKING_URI ?= sqlite:///$(CURDIR)/mlflow.db
 export DO_NOT_TRACK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup check demo repro study routers report ui track test test-browser bench readme lint format clean clean-cache cache
+.PHONY: help setup check demo repro study routers report ui track test test-browser test-faults bench readme lint format clean clean-cache cache
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -54,13 +54,19 @@ track: check ## bring MLflow up to date with the results
 	dvc repro --single-item --force track
 
 ui: $(READY) ## compare the runs in MLflow, on http://127.0.0.1:5000
-	mlflow ui --host 127.0.0.1 --port 5000 --backend-store-uri "$$MLFLOW_TRACKING_URI"
+	@# By the environment: a command line, and what is said of a wrong one, shows its password.
+	@case "$$MLFLOW_TRACKING_URI" in http*) \
+	  echo "MLFLOW_TRACKING_URI names a server: open its address in a browser" >&2; exit 2;; esac; \
+	  MLFLOW_BACKEND_STORE_URI="$$MLFLOW_TRACKING_URI" mlflow ui --host 127.0.0.1 --port 5000
 
 test: $(READY) ## the tests
 	pytest -n 2 --dist loadfile
 
 test-browser: $(READY) ## the report and the explorer in a real browser
 	pytest tests/browser -o addopts=
+
+test-faults: $(READY) ## killed 30 times, at random moments of every stage; SEED=... repeats a run
+	SEED=$(SEED) COPIES=$(COPIES) pytest tests/faults -o addopts= -rA -s
 
 bench: $(READY) ## our engines beside their peers, in one run of about half an hour; benchmarks/results.json
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[$(EXTRAS),bench]'
@@ -97,7 +103,8 @@ define copy_of_pipeline
 	cp -R moe stages dvc.yaml .dvcignore .work/$(1)/
 	cp -R reports/template .work/$(1)/reports/
 	cp studies/$(1).yaml .work/$(1)/params.yaml
-	mkdir -p .work/$(1)/results
+	mkdir -p .work/$(1)/results .work/$(1)/benchmarks
+	cp benchmarks/results.json .work/$(1)/benchmarks/
 	head -n 1 results/routers.csv > .work/$(1)/results/routers.csv
 	ln -sfn ../../.cache .work/$(1)/.cache
 	printf '[core]\n    no_scm = true\n    analytics = false\n    check_update = false\n[cache]\n    dir = ../../../.dvc/cache\n' > .work/$(1)/.dvc/config

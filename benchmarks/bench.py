@@ -24,7 +24,6 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks import ours, rivals, roofline
-from benchmarks.drawing import draw
 from benchmarks.scaling import throughput
 from benchmarks.timing import Case, Cost, Impossible, Way, side_by_side
 from moe.data import Dataset
@@ -61,9 +60,9 @@ QUICK = Effort(2, 1, 0.02, (8, 64), (2, 4), (1, 4), 0.3)
 @click.option("--into", type=click.Path(path_type=Path), help="Folder for what is written.")
 @click.option("--quick", is_flag=True, help="A smoke test: its figures mean nothing.")
 def main(data: Path, into: Path | None, quick: bool) -> None:
-    """Measure, print a table, write results.json and benchmark.svg.
+    """Measure, print a table, and write results.json, which the report draws as its figure 17.
 
-    They go to benchmarks/, those of a quick run to .work/benchmarks/.
+    It goes to benchmarks/, that of a quick run to .work/benchmarks/.
     """
     begin, console = time.perf_counter(), Console()
     single_thread()
@@ -74,9 +73,8 @@ def main(data: Path, into: Path | None, quick: bool) -> None:
     results = {**about(data, quick, params), **bench.measure()}
     results["seconds"] = round(time.perf_counter() - begin)
     (into / "results.json").write_text(json.dumps(rounded(results), indent=1) + "\n")
-    draw(rounded(results), into / "benchmark.svg")
     show(results, console)
-    console.print(f"{into}/results.json, {into}/benchmark.svg: {results['seconds']} s")
+    console.print(f"{into}/results.json: {results['seconds']} s")
 
 
 # --- measuring

@@ -1,21 +1,29 @@
 """MNIST and mnist-5k: fetched, and verified before anything reads them."""
 
+import errno
 import os
 import shutil
+import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import requests
 import torch
+import urllib3
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
 from moe.data import CLASSES, FILES, DataError, write_idx
+from moe.errors import without_secrets
 
 TIMEOUT = 20  # seconds without a byte
+LONGEST = 600  # seconds for a file, however steadily its bytes drip
 MOST_BYTES = 20_000_000  # of a file; the largest of MNIST's has 9.9 million
 CHUNK = 1 << 16
+# A full or read-only disk here is no mirror's fault, and none of them can help.
+NOT_THE_MIRRORS = (errno.ENOSPC, errno.EROFS, errno.EDQUOT)
 
 
 def fetch(dataset: str, into: Path, downloads: Path) -> None:
@@ -66,19 +74,20 @@ def _fetch_one(name: str, md5: str, mirrors: list[str], archive: Path) -> None:
     for mirror in mirrors:
         url = f"{mirror.rstrip('/')}/{name}"
         try:
-            if "://" in mirror:
-                _download(url, unverified)
-            else:
-                shutil.copyfile(url, unverified)
+            fetch_from = _download if "://" in mirror else _copy
+            fetch_from(url, unverified)
             if check_integrity(str(unverified), md5):
                 unverified.rename(archive)
                 return
-            reason = "truncated or altered"
-        except (OSError, requests.RequestException) as error:
+            reason = f"truncated or altered (its MD5 is not {md5})"
+        except (OSError, requests.RequestException, urllib3.exceptions.HTTPError) as error:
+            if isinstance(error, OSError) and error.errno in NOT_THE_MIRRORS:
+                raise
             reason = " ".join(str(error).split())
-        refused.append(f"{url}: {reason}")
-        print(f"{url}: {reason}")
-    unverified.unlink(missing_ok=True)
+        finally:
+            unverified.unlink(missing_ok=True)
+        refused.append(without_secrets(f"{url}: {reason}"))
+        print(refused[-1])
     raise DataError(
         f"MNIST could not be fetched: {'; '.join(refused)}; "
         "set MNIST_MIRROR to a folder or URL that has its four files, "
@@ -86,25 +95,52 @@ def _fetch_one(name: str, md5: str, mirrors: list[str], archive: Path) -> None:
     )
 
 
+def _copy(path: str, to: Path) -> None:
+    """Raises OSError."""
+    if not Path(path).is_file():  # a pipe would never end
+        raise FileNotFoundError("no such file")
+    with Path(path).open("rb") as source, to.open("wb") as file:
+        _take(source.read, file)
+
+
 def _download(url: str, to: Path) -> None:
-    """Raises OSError or requests' errors: too long without a byte, too many bytes, no such file."""
+    """Raises OSError, requests' or urllib3's errors: no such file, too much of it, too slow."""
     columns = (
         *(TextColumn("{task.description}"), BarColumn()),
         *(DownloadColumn(), TransferSpeedColumn()),
     )
     with (
-        requests.get(url, stream=True, timeout=TIMEOUT) as response,
+        # As it is: an encoding of the transfer could blow up what is not yet verified.
+        requests.get(
+            url, stream=True, timeout=TIMEOUT, headers={"Accept-Encoding": "identity"}
+        ) as response,
         to.open("wb") as file,
         Progress(*columns, console=Console(), transient=True) as progress,
     ):
         response.raise_for_status()
-        size = int(response.headers.get("content-length", 0)) or None
-        task = progress.add_task(to.stem, total=size)
-        for chunk in response.iter_content(CHUNK):
-            file.write(chunk)
-            progress.advance(task, len(chunk))
-            if file.tell() > MOST_BYTES:
-                raise OSError(f"more than {MOST_BYTES:,} bytes, which no file of MNIST has")
+        length = response.headers.get("content-length", "")
+        task = progress.add_task(to.stem, total=int(length) if length.isdecimal() else None)
+        _take(
+            lambda size: response.raw.read1(size, decode_content=False),
+            file,
+            lambda count: progress.advance(task, count),
+        )
+
+
+def _take(
+    read: Callable[[int], bytes],
+    file: BinaryIO,
+    told: Callable[[int], None] = lambda count: None,
+) -> None:
+    """Write what is read, within bounds of size and time."""
+    end = time.monotonic() + LONGEST
+    while chunk := read(CHUNK):
+        file.write(chunk)
+        told(len(chunk))
+        if file.tell() > MOST_BYTES:
+            raise OSError(f"more than {MOST_BYTES:,} bytes, which no file of MNIST has")
+        if time.monotonic() > end:
+            raise OSError(f"not there after {LONGEST} seconds")
 
 
 def import_torchvision() -> Any:

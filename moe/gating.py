@@ -67,13 +67,15 @@ def ranks(scores: Float[Tensor, "*R B E"]) -> Int[Tensor, "*R B E"]:
     Each pair is compared once, all pairs of a distance together: for few experts that is quicker
     than a sort, and it settles ties, which torch.topk leaves open.
     """
-    by_expert, size = scores.mT, scores.shape[-1]
-    last_first = torch.arange(size - 1, -1, -1, dtype=torch.int16, device=scores.device)
-    rank = last_first[:, None].expand(by_expert.shape).contiguous()
+    by_expert, size = scores.detach().mT, scores.shape[-1]
+    dtype = torch.int8 if size < 128 else torch.int16
+    later = torch.arange(size - 1, -1, -1, dtype=dtype, device=scores.device)
+    rank = later[:, None].expand(by_expert.shape).contiguous()
     for distance in range(1, size):
         first = by_expert[..., :-distance, :] >= by_expert[..., distance:, :]
-        rank[..., distance:, :] += first
-        rank[..., :-distance, :] -= first.to(rank.dtype)
+        counted = first.view(torch.int8).to(dtype)
+        rank[..., distance:, :] += counted
+        rank[..., :-distance, :] -= counted
     return rank.mT
 
 

@@ -66,7 +66,8 @@ class MoE(nn.Module):
     seed: where the initial weights come from. Expert i's depend on (seed, i) alone, so models of
         different size share their experts. None draws the seed from torch's generator.
 
-    Raises ValueError for sizes below 1, top_k > num_experts, and unknown recipes.
+    Raises ValueError for sizes below 1, top_k > num_experts or another than the recipe allows, a
+    capacity_factor that is not positive, and unknown recipes.
     """
 
     def __init__(
@@ -93,6 +94,8 @@ class MoE(nn.Module):
                 raise ValueError(f"{name} = {size}, but it must be at least 1")
         if top_k > num_experts:
             raise ValueError(f"top_k = {top_k} is more than num_experts = {num_experts}")
+        if capacity_factor is not None and not capacity_factor > 0:
+            raise ValueError(f"capacity_factor = {capacity_factor}, but it must be above 0")
         self.top_k = top_k
         self.num_experts = num_experts
         self.capacity_factor = capacity_factor

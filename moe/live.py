@@ -24,6 +24,7 @@ class Live:
     def __init__(self, params: Params, measure: Callable[[], Mapping[str, float]]) -> None:
         self.params, self.measure = params, measure
         self.status = "FINISHED"
+        self.warned = False
         self.over = threading.Event()
         self.thread: threading.Thread | None = None
 
@@ -47,6 +48,8 @@ class Live:
         self.over.set()
         if self.thread:
             self.thread.join(PATIENCE if kind is None else PATIENCE_OF_THE_INTERRUPTED)
+            if self.thread.is_alive() and kind is None:
+                self._warn("MLflow does not answer; training went on without it")
 
     def _show(self) -> None:
         try:
@@ -54,4 +57,10 @@ class Live:
 
             tracking.show_live(self.params, self.measure, self.over, lambda: self.status)
         except UserError as error:
-            print(f"warning: no live progress: {error}", flush=True)
+            self._warn(str(error))
+
+    def _warn(self, reason: str) -> None:
+        """Once: a server that hangs is left to itself, and may still fail after that."""
+        if not self.warned:
+            self.warned = True
+            print(f"warning: no live progress: {reason}", flush=True)

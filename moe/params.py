@@ -3,17 +3,27 @@
 Every number a user may turn stands in that file and nowhere else, so no field here has a default.
 """
 
+import reprlib
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    TypeAdapter,
+    ValidationError,
+)
 from pydantic.dataclasses import dataclass
 from ruamel.yaml import YAML
-from ruamel.yaml.error import YAMLError
+from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
 from moe.errors import UserError
 
 PARAMS_FILE = Path("params.yaml")
+LARGEST_FILE = 100_000  # bytes; the study of this project has 2,200, and parsing is slow
+LONGEST_SHOWN = 80  # characters of a value or key in a message
 
 RecipeName = Literal[
     *("blog", "logits", "switch", "shazeer", "gshard", "loss-free"),
@@ -21,7 +31,9 @@ RecipeName = Literal[
 ]
 Precision = Literal["float32", "tf32", "bf16"]
 ONLY_K = {"gshard": 2, "dense-total": 1}  # recipes that allow one k alone
-Whole = Annotated[int, Field(strict=True)]
+TRAINING_IMAGES = {"mnist": 60_000, "mnist-5k": 4_000}
+# No knob makes sense beyond the bound, and what computes with it need not fear for its integers.
+Whole = Annotated[int, Field(strict=True, le=1_000_000_000)]
 Real = Annotated[float, Field(strict=True, allow_inf_nan=False)]
 Positive = Annotated[Whole, Field(ge=1)]
 
@@ -33,7 +45,17 @@ def _is_list(value: Any) -> Any:
     return value
 
 
+def _is_one_line(text: str) -> str:
+    """What is printed, logged and sent to servers holds no line breaks or control characters."""
+    if not text.isprintable():
+        raise ValueError("must be printable characters in one line")
+    return text
+
+
 ListOf = BeforeValidator(_is_list)
+Name = Annotated[
+    str, Field(strict=True, min_length=1, max_length=200), AfterValidator(_is_one_line)
+]
 _strict = dataclass(frozen=True, config=ConfigDict(extra="forbid"))
 
 
@@ -46,7 +68,7 @@ class Data:
 class Sweep:
     """A Cartesian product of cells; those with k > ne do not exist and are left out."""
 
-    name: Annotated[str, Field(strict=True, min_length=1)]
+    name: Name
     recipe: Annotated[tuple[RecipeName, ...], Field(min_length=1), ListOf]
     ne: Annotated[tuple[Annotated[Positive, Field(le=64)], ...], Field(min_length=1), ListOf]
     k: Annotated[tuple[Positive, ...], Field(min_length=1), ListOf]
@@ -91,14 +113,14 @@ class Analyze:
 
 @_strict
 class Track:
-    experiment: Annotated[str, Field(strict=True, min_length=1)]
+    experiment: Name
 
 
 @_strict
 class Runtime:
     """How to compute, never what: no stage's output depends on these (beyond rounding)."""
 
-    device: Annotated[str, Field(strict=True, pattern=r"^(auto|cpu|cuda(:\d+)?)$")]
+    device: Annotated[str, Field(strict=True, pattern=r"^(auto|cpu|cuda(:[0-9]{1,2})?)$")]
     engine: Literal["auto", "kernel", "fused"]
     executor: Literal["local", "ray"]
     workers: Annotated[Literal["auto"] | Positive, Field(union_mode="left_to_right")]
@@ -116,6 +138,12 @@ class Params:
     runtime: Runtime
 
     def __post_init__(self) -> None:
+        images = TRAINING_IMAGES[self.data.dataset]
+        if self.train.batch_size > images:
+            raise ValueError(
+                f"train.batch_size: {self.train.batch_size}: {self.data.dataset} has {images:,} "
+                "training images, so there is no whole batch"
+            )
         runs = sum(sweep.cells * sweep.seeds for sweep in self.sweeps)
         if runs > self.runtime.most_runs:
             raise ValueError(
@@ -133,13 +161,7 @@ def read_params(path: Path = PARAMS_FILE) -> Params:
 
     Raises ParamsError, with a one-line message, for anything but a complete and valid file.
     """
-    try:
-        text = path.read_text(encoding="utf-8")
-        tree = YAML(typ="safe", pure=True).load(text)
-    except (OSError, UnicodeDecodeError) as error:
-        raise ParamsError(f"{path}: cannot be read: {error}") from None
-    except YAMLError as error:
-        raise ParamsError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
+    tree = _tree(path)
     if not isinstance(tree, dict):
         raise ParamsError(f"{path}: must hold sections such as train:, not {_shown(tree)}")
     try:
@@ -148,10 +170,35 @@ def read_params(path: Path = PARAMS_FILE) -> Params:
         raise ParamsError(f"{path}: {_one_line(error)}") from None
 
 
+def _tree(path: Path) -> Any:
+    """What the file says, as plain Python values; tags that build other objects are refused."""
+    try:
+        with path.open("rb") as file:
+            content = file.read(LARGEST_FILE + 1)
+        text = content.decode("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ParamsError(f"{path}: cannot be read: {error}") from None
+    if len(content) > LARGEST_FILE:
+        raise ParamsError(f"{path}: is larger than {LARGEST_FILE:,} bytes, which no study needs")
+    try:
+        return YAML(typ="safe", pure=True).load(text)
+    except RecursionError:
+        raise ParamsError(f"{path}: not valid YAML: nested too deeply") from None
+    except MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        where = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
+        what = error.problem or error.context or "cannot be parsed"
+        raise ParamsError(f"{path}: not valid YAML: {where}{_cut(what)}") from None
+    except (YAMLError, ValueError, LookupError, TypeError, ArithmeticError) as error:
+        # The parser lets through what Python says of a value that its tag or form promises and
+        # that is none: the 13th month, an integer of 5,000 digits, `!!bool maybe`.
+        raise ParamsError(f"{path}: not valid YAML: {_cut(str(error))}") from None
+
+
 def _one_line(error: ValidationError) -> str:
-    first, others = error.errors()[0], error.error_count() - 1
+    first, others = error.errors(include_url=False)[0], error.error_count() - 1
     # Union branches add their type's name to the location; a user knows only the keys.
-    keys = [str(part) for part in first["loc"] if not str(part).startswith(("literal", "constr"))]
+    keys = [_key(part) for part in first["loc"] if not str(part).startswith(("literal", "constr"))]
     key = ".".join(keys) or "the file"
     more = f" (and {others} more)" if others else ""
     if first["type"] in ("missing", "missing_argument"):
@@ -159,13 +206,30 @@ def _one_line(error: ValidationError) -> str:
     if first["type"] in ("unexpected_keyword_argument", "extra_forbidden"):
         return f"{key}: unknown key (value {_shown(first['input'])}){more}"
     rule = first["msg"].removeprefix("Value error, ")
-    if not keys and rule.startswith("sweeps: "):
+    if not keys:  # a rule of the whole file names its own key and value
         return rule
-    if key.startswith("sweeps") and ": " in rule:  # the rule names its own key and value
+    if key.startswith("sweeps") and ": " in rule:  # and so do those of a sweep
         return f"{key}.{rule}{more}"
     return f"{key}: {_shown(first['input'])}: {rule[0].lower()}{rule[1:]}{more}"
 
 
+def _key(part: int | str) -> str:
+    """A key as the file has it, where that is a word."""
+    text = str(part)
+    return text if text.isprintable() and len(text) <= LONGEST_SHOWN else _shown(text)
+
+
 def _shown(value: Any) -> str:
-    text = " ".join(repr(value).split())
-    return text if len(text) <= 80 else f"{text[:77]}..."
+    """A value in a message: of a few lines' YAML an alias can make one of a billion elements."""
+    brief = reprlib.Repr()
+    brief.maxlevel, brief.maxstring, brief.maxother = 3, LONGEST_SHOWN, LONGEST_SHOWN
+    if isinstance(value, int) and abs(value) > 10**LONGEST_SHOWN:
+        return f"an integer of {value.bit_length():,} bits"
+    return _cut(brief.repr(value))
+
+
+def _cut(text: str) -> str:
+    """On one line, and not for ever."""
+    line = " ".join(text.split())
+    line = "".join(c if c.isprintable() else "?" for c in line)
+    return line if len(line) <= 2 * LONGEST_SHOWN else f"{line[: 2 * LONGEST_SHOWN - 3]}..."

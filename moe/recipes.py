@@ -1,30 +1,84 @@
 """A recipe says how to route, how to balance, and what an expert hands on; here they are by name.
 
-k: allowed values. lc: what the study's weight of the gate loss means. random: what is drawn in
-training. All experts hand on logits but those of blog.
+README.md shows the same as a table, and a test compares the two. s: the router's logits; p: their
+softmax over all experts; g: the gates, 0 where nothing else is said; f: each expert's share of the
+slots; P: its mean p. All experts hand on logits but those of blog.
 
-blog         gates: softmax over the top k. gate loss: CV² of importance. lc: its weight. k: any.
-             random: nothing. Experts hand on probabilities, which the cross entropy then takes as
-             logits: a double softmax. The blog, as reconstructed from its text and the code that
-             it names.
-logits       the same with logits. Shazeer et al. 2017, eq. 3, 5–7, without noise.
-switch       gates: the top k of the softmax over all, not renormalised. gate loss: ne · Σ f·P.
-             lc: its weight. k: any (the paper: 1). random: nothing. With a capacity factor,
-             slots beyond it are dropped; a z-loss can be added. Fedus et al. 2021, eq. 1–6.
-shazeer      gates: softmax over the top k of logits plus trainable noise. gate loss: CV² of
-             importance + CV² of the smooth load. lc: the weight of both. k: any. random: the
-             noise. Shazeer et al. 2017, eq. 3–11.
-gshard       gates: softmax over all, its top 2 renormalised. gate loss: ne² · mean(f·P) over
-             first choices. lc: its weight. k: 2. random: whether the second expert is kept. With
-             a capacity factor, slots beyond it are dropped. Lepikhin et al. 2020, algorithm 1.
-loss-free    gates: sigmoid of the logit, for the top k of sigmoid + bias. gate loss: none. lc: the
-             bias's update rate. k: any. random: nothing. Wang et al. 2024, algorithm 1.
-random       gates: softmax over the top k of a router that never trains. gate loss: CV² of
-             importance, shown but without effect. lc: nothing. k: any. random: nothing. A control.
-dense-active one MLP as wide as k experts, always on. gate loss: none. lc: nothing. k: any.
-             random: nothing. A control.
-dense-total  one MLP as wide as all ne experts. gate loss: none. lc: nothing. k: 1. random:
-             nothing. A control.
+blog
+    source: the blog, as reconstructed from its text and the code that it names
+    gates: g = softmax of the top k of s; experts end in a softmax, which the cross entropy takes
+        as logits: a double softmax
+    gate loss: CV²(importance), importance = Σ g over the batch
+    lc: its weight
+    k: any
+    random in training: nothing
+    use it: to see what the blog saw; its double softmax can lose whole digits
+logits
+    source: Shazeer et al. 2017, eq. 3, 5–7, without noise
+    gates: g = softmax of the top k of s
+    gate loss: CV²(importance)
+    lc: its weight
+    k: any
+    random in training: nothing
+    use it: as the plain baseline from k = 2 on; at k = 1 its router never trains
+switch
+    source: Fedus et al. 2021, eq. 1–6, and Zoph et al. 2022, eq. 5
+    gates: g = p at the top k, not renormalised; with a capacity factor, slots beyond it are
+        dropped in training
+    gate loss: ne · Σ f·P, and a z-loss if asked for
+    lc: its weight
+    k: any (1 in its paper)
+    random in training: nothing
+    use it: for one expert an input, and where an even load matters most
+shazeer
+    source: Shazeer et al. 2017, eq. 3–11
+    gates: h = s + softplus(x·W_noise) · ε, g = softmax of the top k of h; h = s in evaluation
+    gate loss: CV²(importance) + CV²(load), load = the expected number of inputs under fresh noise
+    lc: the weight of both
+    k: any
+    random in training: ε, standard normal
+    use it: for two or more experts an input, to explore by noise early and to balance even counts
+gshard
+    source: Lepikhin et al. 2020, algorithm 1
+    gates: g = p at its top 2, renormalised; the second is kept in training if 2·g > u; with a
+        capacity factor, slots beyond it are dropped in training
+    gate loss: mean(f·P) · ne², f of first choices
+    lc: its weight
+    k: 2
+    random in training: u, uniform, hence whether the second expert is kept
+    use it: for two experts an input at most, where a second of little weight is not worth its cost
+loss-free
+    source: Wang et al. 2024, algorithm 1
+    gates: g = sigmoid(s) at the top k of sigmoid(s) + bias
+    gate loss: none
+    lc: the step of the bias, up for an expert with less than the mean load, down with more
+    k: any
+    random in training: nothing
+    use it: where no gate loss shall disturb the network loss
+random
+    source: a control
+    gates: as logits, of a router that keeps its initial weights
+    gate loss: CV²(importance), shown but without effect
+    lc: nothing
+    k: any
+    random in training: nothing
+    use it: to tell what a router learns from what its experts gain by seeing fewer inputs
+dense-active
+    source: a control
+    gates: g = 1 at the first k experts: one MLP as wide as k of them
+    gate loss: none
+    lc: nothing
+    k: any
+    random in training: nothing
+    use it: to tell a gain from what the same compute buys without a router
+dense-total
+    source: a control
+    gates: g = 1 at all experts: one MLP as wide as all of them
+    gate loss: none
+    lc: nothing
+    k: 1
+    random in training: nothing
+    use it: to tell a gain from what all the parameters buy at once, for ne times the compute
 
 The dense controls start from the experts' initial weights, so that they are paired with the rest:
 their second layer is drawn for a fan-in of one expert, and has a bias for each expert.
@@ -102,6 +156,7 @@ def _gshard(inputs: RouterInputs) -> Routing:
     if inputs.training:
         assert inputs.draws is not None
         wanted = gating.second_at_random(gates, rank, inputs.draws)
+    # A second expert that was refused takes no room: so in GShard's code; its algorithm counts it.
     kept, dropped = _kept(wanted, rank, inputs)
     loss = gating.gshard_loss(rank, router_probs, inputs.num_experts)
     return Routing(gates * kept, kept, loss, dropped=dropped)
@@ -139,7 +194,7 @@ def _first(inputs: RouterInputs, count: PerRun) -> Routing:
 def _kept(
     wanted: Tensor, rank: Int[Tensor, "*R B E"], inputs: RouterInputs
 ) -> tuple[Tensor, Float[Tensor, "*R"]]:
-    """The slots that fit, and the share that does not."""
+    """The slots that fit, and the share that does not, of those that are wanted."""
     if not inputs.training or inputs.capacity_factor is None:
         return wanted, _nothing(inputs)
     top_k, num_experts = (torch.as_tensor(n) for n in (inputs.top_k, inputs.num_experts))

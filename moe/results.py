@@ -1,5 +1,6 @@
 """The study's tables, and what figures ask of them."""
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -8,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from moe.grid import RUN_KEYS, Trial
-from moe.statistics import mean_with_interval
+from moe.statistics import mean_with_interval, slopes
 from moe.tables import read_table
 
 DIGITS = range(10)
@@ -20,7 +21,7 @@ FEWEST_ROUTERS = 4
 class Tables(NamedTuple):
     """What a study left in results/; folder: where; hidden: width of its experts.
 
-    routers: runs.csv of the study of all recipes, or no rows.
+    routers: runs.csv of the study of all recipes, or no rows; benchmark: what `make bench` found.
     """
 
     folder: Path
@@ -31,6 +32,7 @@ class Tables(NamedTuple):
     slots: pd.DataFrame
     coactivation: pd.DataFrame
     routers: pd.DataFrame
+    benchmark: dict[str, Any] | None = None
 
     @property
     def recipes(self) -> list[str]:
@@ -48,7 +50,9 @@ def read_tables(folder: Path, hidden: int) -> Tables:
     runs, *others = (read_table(folder / f"{name}.csv") for name in names)
     has_many = runs["recipe"].nunique() >= FEWEST_ROUTERS
     routers = runs if has_many else read_table(folder / "routers.csv")
-    return Tables(folder, hidden, runs, *others, routers)
+    benchmark = folder.parent / "benchmarks/results.json"
+    found = json.loads(benchmark.read_text()) if benchmark.exists() else None
+    return Tables(folder, hidden, runs, *others, routers, found)
 
 
 def cells(table: pd.DataFrame, **wanted: Any) -> pd.DataFrame:
@@ -63,7 +67,7 @@ def over_seeds(table: pd.DataFrame, by: Sequence[str], value: str) -> pd.DataFra
     """Columns by, mean, low, high, seeds: the mean over seeds with its 95 % interval."""
     rows = []
     for key, group in table.groupby(list(by)):
-        mean, low, high = mean_with_interval(group[value].to_numpy())
+        mean, low, high = mean_with_interval(group[value].to_numpy(float))
         named = dict(zip(by, key, strict=True))
         rows.append({**named, "mean": mean, "low": low, "high": high, "seeds": len(group)})
     frame = pd.DataFrame(rows, columns=[*by, "mean", "low", "high", "seeds"])
@@ -77,6 +81,39 @@ def mean_over_ne(table: pd.DataFrame, by: Sequence[str], value: str) -> pd.DataF
     groups = [set(group["ne"]) for _, group in table.groupby(list(by))]
     common = cells(table, ne=set.intersection(*groups))
     return common.groupby([*by, "seed"])[value].mean().reset_index()
+
+
+def lc_sweep(table: pd.DataFrame, recipes: Sequence[str]) -> pd.DataFrame | None:
+    """The cells with k = 2, if there is more than one lc; of the seeds that every lc has, since
+    runs of a seed are paired and lines of the same seeds compare."""
+    swept = cells(table, recipe=list(recipes), k=2)
+    if swept["lc"].nunique() < 2:
+        return None
+    return cells(swept, seed=set.intersection(*(set(g["seed"]) for _, g in swept.groupby("lc"))))
+
+
+def slopes_on_ne(runs: pd.DataFrame, recipe: str, k: int) -> pd.Series | None:
+    """Each seed's slope of accuracy, in points, on log2 ne at lc = 1, from the fewest experts that
+    have a choice (ne = 2, or k); None with fewer than three ne or two seeds."""
+    of_k = cells(runs, recipe=recipe, k=k, lc=1.0)
+    wide = of_k[of_k["ne"] >= max(2, k)].pivot_table("accuracy", "seed", "ne").dropna()
+    if wide.shape[1] < 3 or len(wide) < 2:
+        return None
+    x = np.log2(wide.columns.to_numpy(float))
+    return pd.Series(slopes(x, 100 * wide.to_numpy()), index=wide.index)
+
+
+def accuracy_slopes(runs: pd.DataFrame, recipes: Sequence[str]) -> pd.DataFrame:
+    """Columns recipe, k, mean, low, high, seeds: of slopes_on_ne, wherever there is one."""
+    rows = []
+    for recipe in recipes:
+        for k in sorted(set(cells(runs, recipe=recipe)["k"])):
+            found = slopes_on_ne(runs, recipe, k)
+            if found is not None:
+                rows += [{"recipe": recipe, "k": k, "slope": value} for value in found]
+    return over_seeds(
+        pd.DataFrame(rows, columns=["recipe", "k", "slope"]), ["recipe", "k"], "slope"
+    )
 
 
 def seed_0(table: pd.DataFrame, trial: Trial) -> pd.DataFrame:

@@ -69,7 +69,8 @@ def normalised_mutual_information(slots: Int[np.ndarray, "... E C"]) -> Float[np
     """2 I(expert; class) / (H(expert) + H(class)): 0 if the class says nothing about the expert."""
     joint = slots / slots.sum((-2, -1), keepdims=True)
     of_expert, of_class = entr(joint.sum(-1)).sum(-1), entr(joint.sum(-2)).sum(-1)
-    mutual = of_expert + of_class - entr(joint).sum((-2, -1))
+    # Where there is none, rounding leaves a little, of either sign.
+    mutual = np.maximum(of_expert + of_class - entr(joint).sum((-2, -1)), 0)
     return np.asarray(2 * mutual / (of_expert + of_class))
 
 

@@ -6,15 +6,16 @@ with five seeds a bootstrap would cover far less than it says.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from scipy import stats
 
 LEVEL = 0.95
 MOST_SEEDS = 1_000
+ROUNDING = 1e-12  # numbers that differ by less are the same
 
 
 class Estimate(NamedTuple):
@@ -53,7 +54,7 @@ def mean_with_interval(x: Float[np.ndarray, "... n"]) -> tuple[np.ndarray, np.nd
 def paired(x: Float[np.ndarray, " n"]) -> Estimate:
     """The mean of one number per seed, usually a difference within the seed."""
     mean = float(np.mean(x))
-    if np.ptp(x) == 0:
+    if np.ptp(x) <= ROUNDING * max(1.0, abs(mean)):
         return Estimate(mean, mean, mean, len(x), 0.0, len(x) - 1)
     interval = stats.ttest_1samp(x, 0).confidence_interval(LEVEL)
     error = float(stats.sem(x))
@@ -62,15 +63,18 @@ def paired(x: Float[np.ndarray, " n"]) -> Estimate:
 
 def welch(x: Float[np.ndarray, " n"], y: Float[np.ndarray, " m"]) -> Estimate:
     """Mean of x minus mean of y, independent seeds of unequal variance."""
+    difference = float(np.mean(x) - np.mean(y))
+    seeds = min(len(x), len(y))
+    if max(np.ptp(x), np.ptp(y)) <= ROUNDING * max(1.0, abs(difference)):
+        return Estimate(difference, difference, difference, seeds, 0.0, seeds - 1)
     test = stats.ttest_ind(x, y, equal_var=False)
     interval = test.confidence_interval(LEVEL)
     error = math.sqrt(np.var(x, ddof=1) / len(x) + np.var(y, ddof=1) / len(y))
-    difference = float(np.mean(x) - np.mean(y))
     return Estimate(
         difference,
         float(interval.low),
         float(interval.high),
-        min(len(x), len(y)),
+        seeds,
         error,
         float(test.df),  # type: ignore[attr-defined]
     )
@@ -97,25 +101,60 @@ def all_of(parts: Sequence[Verdict]) -> Verdict:
     )
 
 
+def holm_factors(p: Sequence[float]) -> list[int]:
+    """What each p is multiplied by in Holm's correction: the number of those not below it."""
+    order = sorted(range(len(p)), key=lambda i: p[i])
+    factors = [0] * len(p)
+    for place, i in enumerate(order):
+        factors[i] = len(p) - place
+    return factors
+
+
 def holm(p: Sequence[float]) -> list[float]:
     """Holm's adjusted p values, in the given order."""
-    order = sorted(range(len(p)), key=lambda i: p[i])
+    factors = holm_factors(p)
     adjusted, largest = [0.0] * len(p), 0.0
-    for place, i in enumerate(order):
-        largest = max(largest, min(1.0, (len(p) - place) * p[i]))
+    for i in sorted(range(len(p)), key=lambda i: p[i]):
+        largest = max(largest, min(1.0, factors[i] * p[i]))
         adjusted[i] = largest
     return adjusted
 
 
-def seeds_to_decide(estimate: Estimate, margin: float) -> int | None:
-    """The fewest seeds n with t(n) · s / √n < |θ − δ|, were θ and s what they seem; None if that
-    takes more than 1,000."""
-    distance = abs(estimate.value - margin)
-    spread = estimate.error * math.sqrt(estimate.seeds)
-    for n in range(2, MOST_SEEDS + 1):
-        if stats.t.ppf((1 + LEVEL) / 2, n - 1) * spread / math.sqrt(n) < distance:
-            return n
-    return None
+def with_seeds(estimate: Estimate, n: int) -> Estimate:
+    """The estimate as n seeds would give it, were θ and s what they seem: error s / √n, and the
+    degrees of freedom that go with n. Its interval is left as it is."""
+    error = estimate.error * math.sqrt(estimate.seeds / n)
+    freedom = estimate.freedom * (n - 1) / (estimate.seeds - 1)
+    return estimate._replace(error=error, freedom=freedom, seeds=n)
+
+
+def seeds_to_decide(decided: Callable[[int], bool]) -> int | None:
+    """The fewest seeds for which decided(n) holds; None if that takes more than 1,000.
+
+    For one number and no correction that is t(n) · s / √n < |θ − δ|.
+    """
+    return next((n for n in range(2, MOST_SEEDS + 1) if decided(n)), None)
+
+
+def effect_within(
+    treated: Bool[np.ndarray, "n m"], y: Float[np.ndarray, "n m"]
+) -> Float[np.ndarray, " n"]:
+    """How much higher y is where treated, within each of m groups, pooled over them; n seeds.
+
+    Least squares with a level for each group. One number a seed by the jackknife, whose
+    pseudo-values s · θ − (s − 1) · θ without the seed keep the interval right from five seeds on.
+    nan or infinite where a seed left out leaves nothing to compare.
+    """
+    n = len(y)
+
+    def effect(keep: np.ndarray) -> float:
+        x = treated[keep] - treated[keep].mean(0)
+        return float((x * y[keep]).sum() / (x * x).sum())
+
+    everything = np.ones(n, bool)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        without = [effect(np.arange(n) != seed) for seed in range(n)]
+        return n * effect(everything) - (n - 1) * np.array(without)
 
 
 def slopes(x: Float[np.ndarray, " m"], y: Float[np.ndarray, "n m"]) -> Float[np.ndarray, " n"]:

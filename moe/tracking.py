@@ -18,7 +18,6 @@ import itertools
 import json
 import logging
 import os
-import re
 import subprocess
 import sys
 import tempfile
@@ -38,6 +37,7 @@ os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
 os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")  # it has the password
 os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
 
 import mlflow
@@ -55,7 +55,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from moe.data import CLASSES
 from moe.engine import HISTORY
-from moe.errors import UserError
+from moe.errors import UserError, without_secrets
 from moe.grid import RUN_KEYS, TRIAL_KEYS, Run, Trial, digest, study_digest
 from moe.params import Params
 from moe.statistics import mean_with_interval
@@ -67,10 +67,14 @@ PAGE = 5_000
 NEEDED_TO_PREDICT = ("torch", "numpy", "safetensors", "jaxtyping", "pydantic", "ruamel.yaml")
 BATCH = 1_000  # MLflow's limit on the metrics of one call
 LIVE_SECONDS = 10
-FAILURES = (MlflowException, RequestException, SQLAlchemyError, OSError)
+LONGEST_REASON = 300  # characters of what MLflow has to say
+PASSES = 4  # of a sync; one that meets no other needs two, to write and to look
+# ImportError: a database whose driver is not installed; ValueError: an address that is none
+FAILURES = (MlflowException, RequestException, SQLAlchemyError, OSError, ImportError, ValueError)
 
-logging.getLogger("mlflow").setLevel(logging.ERROR)
-logging.getLogger("alembic").setLevel(logging.ERROR)
+# urllib3 warns of each new attempt, with the query of the address.
+for _logger in ("mlflow", "alembic", "urllib3"):
+    logging.getLogger(_logger).setLevel(logging.ERROR)
 
 
 class TrackingError(UserError):
@@ -124,63 +128,103 @@ def _quick_sqlite(connection: Any, record: object) -> None:
 
 
 @contextlib.contextmanager
-def failures_as_one_line() -> Iterator[None]:
+def failures_as_one_line(consequence: str) -> Iterator[None]:
     """MLflow's own errors as TrackingError, without the secrets of a tracking URI."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
     except FAILURES as error:
-        reason = " ".join(str(error).split())[:300]
         uri = without_secrets(os.environ.get("MLFLOW_TRACKING_URI") or STORE)
-        raise TrackingError(
-            f"MLflow at {uri}: {without_secrets(reason)}; "
-            "the results are complete, and when MLflow is back, make track brings it up to date"
-        ) from None
+        raise TrackingError(f"MLflow at {uri}: {_reason(error)}; {consequence}") from None
 
 
-def without_secrets(text: str) -> str:
-    """Text with the user and password of every URI taken out."""
-    return re.sub(r"://[^/@\s'\"]*@", "://***@", text)
+def _reason(error: Exception) -> str:
+    """In words that fit on a line, without secrets. MLflow names the first cause last."""
+    text = without_secrets(" ".join(str(error).split())) or type(error).__name__
+    if len(text) <= LONGEST_REASON:
+        return text
+    return f"{text[: LONGEST_REASON // 2]} ... {text[-LONGEST_REASON // 2 :]}"
+
+
+def _command() -> str:
+    """What tracks the study of this folder: its own, or that of a copy of the pipeline."""
+    here = Path.cwd()
+    return f"make {here.name}" if here.parent.name == ".work" else "make track"
 
 
 # --- the sync
 
 
 def sync(params: Params, results: Results) -> dict[str, int]:
-    """Bring MLflow up to date; returns the number of runs by level."""
+    """Bring MLflow up to date; returns the number of runs by level.
+
+    Of one checkout one sync works at a time. Those of two may meet on a server, each writing what
+    it does not find: so a sync looks again until nothing is left to do, and all keep the same one
+    of each double.
+    """
     LOCK.parent.mkdir(parents=True, exist_ok=True)
-    with failures_as_one_line(), FileLock(LOCK):
-        store, study = client(), study_digest(params)
-        experiment = _experiment(store, params.track.experiment)
-        parent = _parent(store, experiment, params)
-        common = {
-            **_code_version(),
-            "study": study,
-            "dataset": params.data.dataset,
-            "data_digest": results.data_digest,
-            "mlflow.parentRunId": parent.info.run_id,
-        }
-        settings = {name: str(value) for name, value in asdict(params.train).items()}
+    later = f"the results are complete, and when MLflow is back, {_command()} brings it up to date"
+    with failures_as_one_line(later), FileLock(LOCK):
+        store = client()
         wanted = [*_trials(results.runs), *_runs(results)]
-        present = _present(store, experiment, study)
-        with _killed_if_interrupted(store, parent.info.run_id):
-            for child in wanted:
-                found = present.pop(child.name, [])
-                good = [run for run in found if _is_good(run, child)][:1]
-                for run in found:
-                    if run not in good:
-                        store.delete_run(run.info.run_id)
-                if not good:
-                    _write(store, experiment, parent.info.start_time, child, common, settings)
-            for leftover in present.values():  # of a trial or seed that the study no longer has
-                for run in leftover:
-                    store.delete_run(run.info.run_id)
-            counts = {"study": 1, "trial": 0, "run": 0}
-            for child in wanted:
-                counts[child.tags["level"]] += 1
-            _finish_parent(store, parent, params, results, counts)
+        for _ in range(PASSES):
+            if not _bring_up_to_date(store, params, results, wanted):
+                break
+    counts = {"study": 1, "trial": 0, "run": 0}
+    for child in wanted:
+        counts[child.tags["level"]] += 1
     return counts
+
+
+def _bring_up_to_date(
+    store: MlflowClient, params: Params, results: Results, wanted: Sequence["Child"]
+) -> int:
+    """Write and delete what differs from what is wanted; returns how much it was."""
+    experiment = _experiment(store, params.track.experiment)
+    parent = _parent(store, experiment, params)
+    common = {
+        **_code_version(),
+        "study": study_digest(params),
+        "dataset": params.data.dataset,
+        "data_digest": results.data_digest,
+        "mlflow.parentRunId": parent.info.run_id,
+    }
+    settings = {name: str(value) for name, value in asdict(params.train).items()}
+    present = _present(store, experiment, common["study"])
+    changes = 0
+    with _killed_if_interrupted(store, parent.info.run_id):
+        for child in wanted:
+            found = present.pop(child.name, [])
+            good = [run for run in found if _is_good(run, child, parent.info.run_id)]
+            kept = min(good, key=_age, default=None)
+            for run in found:
+                if run is not kept:
+                    _delete(store, run)
+                    changes += 1
+            if kept is None:
+                _write(store, experiment, parent.info.start_time, child, common, settings)
+                changes += 1
+        for leftover in present.values():  # of a trial or seed that the study no longer has
+            for run in leftover:
+                _delete(store, run)
+                changes += 1
+        changes += _finish_parent(store, parent, params, results, wanted)
+    return changes
+
+
+def _age(run: Any) -> tuple[int, str]:
+    """What all syncs order doubles by."""
+    return run.info.start_time, run.info.run_id
+
+
+def _delete(store: MlflowClient, run: Any) -> None:
+    """Delete a run, unless another sync was quicker."""
+    try:
+        store.delete_run(run.info.run_id)
+    except MlflowException:
+        if store.get_run(run.info.run_id).info.lifecycle_stage != "deleted":
+            raise
 
 
 @contextlib.contextmanager
@@ -260,6 +304,8 @@ def _experiment(store: MlflowClient, name: str) -> str:
             found = store.get_experiment_by_name(name)
             if found is None:
                 raise
+    if found.lifecycle_stage == "deleted":  # its name stays taken
+        store.restore_experiment(found.experiment_id)
     return found.experiment_id
 
 
@@ -272,18 +318,24 @@ def _artifact_location(store: MlflowClient) -> str | None:
 def _parent(store: MlflowClient, experiment: str, params: Params) -> Any:
     """The study's run: the oldest of those that bear its digest, or a new one."""
     study = study_digest(params)
+    query = f"tags.study = '{study}' and tags.level = 'study'"
     with FileLock(LOCK.with_name("parent.lock")):  # a training and a sync may both ask for it
-        found = store.search_runs(
-            [experiment], f"tags.study = '{study}' and tags.level = 'study'", max_results=PAGE
-        )
-        if found:
-            oldest, *doubles = sorted(found, key=lambda run: (run.info.start_time, run.info.run_id))
-            for double in doubles:
-                store.delete_run(double.info.run_id)
-            return oldest
-        tags = {"study": study, "level": "study", "dataset": params.data.dataset, **_code_version()}
-        name = f"study {study[:8]} on {params.data.dataset}"
-        return store.create_run(experiment, tags=tags, run_name=name)
+        found = store.search_runs([experiment], query, max_results=PAGE)
+        if not found:
+            tags = {
+                "study": study,
+                "level": "study",
+                "dataset": params.data.dataset,
+                **_code_version(),
+            }
+            name = f"study {study[:8]} on {params.data.dataset}"
+            store.create_run(experiment, tags=tags, run_name=name)
+            # Another checkout, which has other locks, may have made one meanwhile.
+            found = store.search_runs([experiment], query, max_results=PAGE)
+        oldest, *doubles = sorted(found, key=_age)
+        for double in doubles:
+            _delete(store, double)
+        return oldest
 
 
 def _present(store: MlflowClient, experiment: str, study: str) -> dict[str, list[Any]]:
@@ -300,8 +352,13 @@ def _present(store: MlflowClient, experiment: str, study: str) -> dict[str, list
             return by_name
 
 
-def _is_good(run: Any, child: Child) -> bool:
-    return run.info.status == "FINISHED" and run.data.tags.get("content") == child.content
+def _is_good(run: Any, child: Child, parent_id: str) -> bool:
+    tags = run.data.tags
+    return (
+        run.info.status == "FINISHED"
+        and tags.get("content") == child.content
+        and tags.get("mlflow.parentRunId") == parent_id
+    )
 
 
 def _write(
@@ -325,20 +382,20 @@ def _write(
 
 
 def _finish_parent(
-    store: MlflowClient, parent: Any, params: Params, results: Results, counts: Mapping[str, int]
-) -> None:
-    """The parent's metrics, artifacts and model; what it has already stays as it is."""
+    store: MlflowClient, parent: Any, params: Params, results: Results, wanted: Sequence[Child]
+) -> bool:
+    """The parent's metrics, artifacts and model; whether there was anything to do."""
     run_id = parent.info.run_id
     accuracy = results.runs["accuracy"]
     metrics = {
-        "runs": counts["run"],
-        "trials": counts["trial"],
+        "runs": sum(child.tags["level"] == "run" for child in wanted),
+        "trials": sum(child.tags["level"] == "trial" for child in wanted),
         "mean_accuracy": float(accuracy.mean()),
         "best_accuracy": float(results.runs.groupby(TRIAL_KEYS)["accuracy"].mean().max()),
     }
     content = digest([metrics, [_file_digest(path) for path in results.artifacts]])
     if parent.data.tags.get("content") == content and parent.info.status == "FINISHED":
-        return
+        return False
     settings = {name: str(value) for name, value in asdict(params.train).items()}
     tags = {"data_digest": results.data_digest, **_code_version()}
     # Of values with one timestamp MLflow shows the greatest; of earlier and later ones, the last.
@@ -356,6 +413,7 @@ def _finish_parent(
     _log_best_model(results.runs, run_id)
     store.set_tag(run_id, "content", content)
     store.set_terminated(run_id, "FINISHED")
+    return True
 
 
 def _delete_models(store: MlflowClient, parent: Any) -> None:
@@ -419,7 +477,7 @@ def show_live(
 
     measure: what to show; status: how the training ended, asked when it is over.
     """
-    with failures_as_one_line():
+    with failures_as_one_line("training goes on without it"):
         store = client()
         experiment = _experiment(store, params.track.experiment)
         if over.is_set():

@@ -7,7 +7,7 @@ in `MoE`. Files of fixed size class, few and large, suit DVC's cache better than
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -15,10 +15,11 @@ from moe.grid import Run, Trial
 from moe.layer import MoE
 
 WEIGHTS_DIR = Path("weights")
+HISTORY_FILE = WEIGHTS_DIR / "history.csv"  # what training recorded of them, by epoch
 
 
 def write_weights(weights: Mapping[Run, Mapping[str, Tensor]], folder: Path = WEIGHTS_DIR) -> None:
-    """Write every run's state dict."""
+    """Write every run's state dict. Raises OSError where the disk does not take it."""
     folder.mkdir(parents=True, exist_ok=True)
     for seed in sorted({run.seed for run in weights}):
         cohort = {
@@ -27,7 +28,10 @@ def write_weights(weights: Mapping[Run, Mapping[str, Tensor]], folder: Path = WE
             if run.seed == seed
             for name, tensor in state.items()
         }
-        save_file(cohort, weights_file(seed, folder))
+        try:
+            save_file(cohort, weights_file(seed, folder))
+        except SafetensorError as error:  # a full disk, among others
+            raise OSError(f"{weights_file(seed, folder)}: cannot be written: {error}") from None
 
 
 def weights_file(seed: int, folder: Path = WEIGHTS_DIR) -> Path:

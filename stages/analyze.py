@@ -1,5 +1,6 @@
 """analyze: who gets what, by run; the joined table runs.csv; pictures of the seed-0 experts.
 
+results/history.csv       a row per run and epoch: what training recorded, as it stands in weights/
 results/slots.csv         a row per run and expert: test images of each digit that choose it
 results/coactivation.csv  a row per run and pair of experts: test images that choose both
 results/runs.csv          a row per run: everything that is one number
@@ -24,15 +25,17 @@ METRICS_FILE = Path("reports/metrics.json")
 def analyze() -> None:
     """Count slots, measure specialisation and balance, draw the seed-0 experts, join runs.csv."""
     import itertools
+    import shutil
     from functools import partial
 
     import pandas as pd
 
     from moe import pictures
-    from moe.data import Dataset
+    from moe.data import CLASSES, Dataset
     from moe.grid import RUN_KEYS, runs_of
     from moe.params import read_params
     from moe.tables import RESULTS_DIR, read_table, write_table
+    from moe.weights import HISTORY_FILE
     from moe.workers import in_workers, worker_count
 
     params = read_params()
@@ -41,15 +44,17 @@ def analyze() -> None:
     work = partial(analyze_cohort, null_tables=params.analyze.null_tables)
     cohorts = dict(in_workers(work, seeds, worker_count(params.runtime.workers)))
     by_run = dict(sorted(itertools.chain(*(cohort.items() for cohort in cohorts.values()))))
-    tables = {name: [] for name in ("slots", "coactivation")}
-    for result in by_run.values():
-        for name, rows in tables.items():
-            rows.extend(result[name])
-    for name, rows in tables.items():
-        write_table(rows, RESULTS_DIR / f"{name}.csv")
+    columns = {
+        "slots": ("expert", *(f"digit_{digit}" for digit in range(CLASSES))),
+        "coactivation": ("expert", "other", "images"),
+    }
+    for name, own in columns.items():
+        rows = itertools.chain(*(result[name] for result in by_run.values()))
+        # With its columns even where it has no row: at k = 1 no two experts meet.
+        write_table(pd.DataFrame(rows, columns=[*RUN_KEYS, *own]), RESULTS_DIR / f"{name}.csv")
 
-    evaluation = read_table(RESULTS_DIR / "evaluation.csv")
-    history = read_table(RESULTS_DIR / "history.csv")
+    evaluation, history = read_table(RESULTS_DIR / "evaluation.csv"), read_table(HISTORY_FILE)
+    shutil.copyfile(HISTORY_FILE, RESULTS_DIR / HISTORY_FILE.name)
     measures = pd.DataFrame([run._asdict() | r["measures"] for run, r in by_run.items()])
     joined = evaluation.merge(_of_training(history), on=RUN_KEYS).merge(measures, on=RUN_KEYS)
     write_table(joined, RESULTS_DIR / "runs.csv")

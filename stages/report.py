@@ -11,6 +11,7 @@ def report() -> None:
     from moe.params import read_params
     from moe.report import REPORTS_DIR, TEMPLATE_DIR, write_report
     from moe.results import read_tables
+    from moe.story import NAMES
     from moe.tables import RESULTS_DIR
 
     params = read_params()
@@ -18,7 +19,8 @@ def report() -> None:
     claims = judged(tables)
     write_claims(claims, REPORTS_DIR / "claims.json")
     write_report(tables, params, claims, REPORTS_DIR)
-    write_explorer(tables, params.data.dataset, TEMPLATE_DIR, REPORTS_DIR / "explorer.html")
+    name = NAMES[params.data.dataset]
+    write_explorer(tables, name, TEMPLATE_DIR, REPORTS_DIR / "explorer.html")
     print(f"{REPORTS_DIR / 'index.html'}: {len(tables.runs):,} runs")
 
 

@@ -1,4 +1,8 @@
-"""train: every run of the study; weights/ has them by seed, results/history.csv their curves."""
+"""train: every run of the study; weights/ has them by seed, and their curves in history.csv.
+
+Nothing of it is in git, so that DVC can bring all of it back from its cache: a stage with an output
+outside the cache would train again in a fresh clone.
+"""
 
 from stages.command import Interrupted, stage
 
@@ -13,8 +17,8 @@ def train() -> None:
     from moe.params import read_params
     from moe.shards import Epochs, train_study
     from moe.store import Store
-    from moe.tables import RESULTS_DIR, write_table
-    from moe.weights import write_weights
+    from moe.tables import write_table
+    from moe.weights import HISTORY_FILE, write_weights
     from stages.progress import TrainingProgress, shown
 
     params = read_params()
@@ -39,7 +43,7 @@ def train() -> None:
             for run, result in trained.items()
             for epoch, measures in enumerate(result.history.tolist(), start=1)
         ),
-        RESULTS_DIR / "history.csv",
+        HISTORY_FILE,
     )
 
 

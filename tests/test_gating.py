@@ -52,6 +52,13 @@ def test_switch_loss_by_hand() -> None:
     assert loss.item() == pytest.approx(101 / 96)
 
 
+def test_switch_loss_shares_out_all_slots_by_hand() -> None:
+    # k = 2: experts have 3, 3 and 2 of the 8 slots. P_1 = (1/3 + 1/6 + 1/3 + 4/9) / 4 = 23/72.
+    # 3 (3/8 · 26/72 + 3/8 · 23/72 + 2/8 · 23/72) = 3 · 193/576 = 193/192.
+    _, chosen, router_probs = gating.softmax_top_k(LOGITS, 2)
+    assert gating.switch_loss(chosen, router_probs, 2, 3).item() == pytest.approx(193 / 192)
+
+
 def test_switch_loss_is_1_at_balance() -> None:
     logits = torch.eye(3, dtype=torch.float64)
     _, chosen, router_probs = gating.softmax_top_k(logits, 1)
@@ -116,6 +123,11 @@ def test_bias_step_by_hand() -> None:
     # 4 inputs on 3 experts: 4/3 each would be even; experts have 1, 3 and 0.
     chosen = torch.tensor([[0, 1, 0], [1, 0, 0], [0, 1, 0], [0, 1, 0]], dtype=torch.bool)
     assert gating.bias_step(chosen, 3).tolist() == [1, -1, 1]
+    # An expert that is at the mean stays, and one that the run does not have never moves:
+    # with 2 of the 3 experts, 4/2 each would be even; they have 1 and 3.
+    assert gating.bias_step(chosen, 2).tolist() == [1, -1, 0]
+    even = torch.tensor([[1, 0, 0], [1, 0, 0], [0, 1, 0], [0, 1, 0]], dtype=torch.bool)
+    assert gating.bias_step(even, 2).tolist() == [0, 0, 0]
 
 
 def test_within_capacity_by_hand() -> None:
@@ -125,3 +137,24 @@ def test_within_capacity_by_hand() -> None:
     kept = gating.within_capacity(rank < 2, rank, 2.0)
     expected = [[0, 1, 1], [1, 0, 1], [1, 1, 0], [0, 0, 0]]
     assert kept.int().tolist() == expected
+
+
+def test_first_choices_go_before_all_second_ones() -> None:
+    # Room for one each. First choices: input 0 gets expert 2, input 1 expert 0, and 2 and 3 come
+    # too late. Second choices 1 2 1 1: input 0 gets expert 1; expert 2 is taken, by a first choice
+    # of an input that here is earlier; were second choices first, input 1 would have it.
+    rank = gating.ranks(LOGITS)
+    kept = gating.within_capacity(rank < 2, rank, 1.0)
+    assert kept.int().tolist() == [[0, 1, 1], [1, 0, 0], [0, 0, 0], [0, 0, 0]]
+    # The other way round in the batch, a first choice still goes before an earlier second one:
+    # first choices 0 0 0 2, second choices 1 1 2 1.
+    rank = rank.flip(0)
+    kept = gating.within_capacity(rank < 2, rank, 1.0)
+    assert kept.int().tolist() == [[1, 1, 0], [0, 0, 0], [0, 0, 0], [0, 0, 1]]
+
+
+def test_what_is_not_wanted_takes_no_room() -> None:
+    # All want expert 0 first, with room for two; inputs 0 and 2 do not ask.
+    rank = torch.tensor([[0, 1]]).expand(4, 2)
+    wanted = torch.tensor([[0, 0], [1, 0], [0, 0], [1, 0]], dtype=torch.bool)
+    assert torch.equal(gating.within_capacity(wanted, rank, 2.0), wanted)

@@ -180,6 +180,18 @@ def test_with_k_1_the_weight_of_the_gate_loss_changes_no_bit(
     assert (none.history[:, HISTORY.index("router_grad_norm_max")] == 0).all()
 
 
+@pytest.mark.parametrize("recipe", kernel.RECIPES)
+def test_one_expert_has_nothing_to_balance(recipe: str, mnist_5k: Dataset, cache: Path) -> None:
+    runs = [Run(recipe, 1, 1, lc, 0) for lc in (0.0, 10.0)]
+    none, much = kernel.train(runs, mnist_5k, FIFTY_STEPS, cache=cache)
+    assert_same_bits([none], [much])
+    last = dict(zip(HISTORY, none.history[-1].tolist(), strict=True))
+    # Switch's loss is 1 at perfect balance, and one expert cannot be out of it.
+    assert last["gate_loss"] == (1 if recipe == "switch" else 0)
+    for name in ("router_grad_norm_max", "max_violation", "dead_experts", "dropped"):
+        assert last[name] == 0, name
+
+
 # --- the same bits
 
 

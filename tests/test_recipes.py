@@ -4,7 +4,9 @@ Functions that recipes share are tested in test_gating.py, and training in test_
 """
 
 import math
-from typing import Any
+import re
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import pytest
 import torch
@@ -12,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.autograd import gradcheck
 
+from moe import recipes
 from moe.gating import RouterInputs, Routing
 from moe.recipes import RECIPES, recipe_named
 
@@ -20,6 +23,7 @@ LOGITS = torch.tensor([[1, 2, 3], [3, 1, 2], [1, 1, 1], [4, 4, 1]], dtype=torch.
 FIRST_CHOICE = [[0, 0, 1], [1, 0, 0], [1, 0, 0], [1, 0, 0]]
 SOFTPLUS_IS_1 = math.log(math.e - 1)
 DENSE = ("dense-active", "dense-total")
+README = Path(__file__).parent.parent / "README.md"
 
 
 def route(recipe: str, logits: torch.Tensor, top_k: Any, size: Any = 3, **more: Any) -> Routing:
@@ -87,6 +91,32 @@ def test_shazeer_by_hand() -> None:
     assert routing.gate_loss.item() == pytest.approx(0.125 + 0.068990, abs=1e-5)
 
 
+def test_shazeer_s_spread_is_the_softplus_of_its_noise_logits() -> None:
+    # Rows of three equal logits, k = 1, noise of −1, 0, 1 times a spread s: expert 2 wins by s.
+    # Load: the first two have to beat s: Φ(−s / s) each; the third's rival is at 0: Φ(0) = 1/2.
+    # With noise logits ln(e² − 1), s = 2; rows alike. Load 4 · (0.158655, 0.158655, 0.5): mean
+    # 4 · 0.272437, variance 16 · (2 · 0.113782² + 0.227563²) / 3 = 16 · 0.0258925: CV² 0.348853.
+    # Importance 0, 0, 4: variance 32/9 over 16/9 is 2.
+    logits = torch.zeros(4, 3, dtype=torch.float64)
+    draws = torch.tensor([[-1.0, 0, 1]], dtype=torch.float64).expand(4, 3)
+    noise_logits = torch.full_like(logits, math.log(math.e**2 - 1))
+    routing = route("shazeer", logits, 1, training=True, noise_logits=noise_logits, draws=draws)
+    assert_rows(routing.gates, [[0, 0, 1]] * 4)
+    assert routing.gate_loss.item() == pytest.approx(2 + 0.348853, abs=1e-5)
+    # k = 2: gates by e^0 : e^2 on experts 1 and 2.
+    routing = route("shazeer", logits, 2, training=True, noise_logits=noise_logits, draws=draws)
+    share = math.e**2 / (1 + math.e**2)
+    assert_rows(routing.gates, [[0, 1 - share, share]] * 4)
+
+
+def test_shazeer_with_k_ne_has_an_even_load() -> None:
+    # Nobody to beat: load 4, 4, 4. Gates are the softmax: importance (13, 11.5, 11.5) / 9 by
+    # Switch's sums 13/36 and 23/72 in test_gating.py: mean 4/3, deviations 1/9, −1/18, −1/18,
+    # variance (4 + 1 + 1) / 324 / 3 = 1/162 over 16/9: 1/288.
+    routing = route("shazeer", LOGITS, 3)
+    assert routing.gate_loss.item() == pytest.approx(1 / 288)
+
+
 def test_shazeer_s_noise_moves_the_choice_in_training_alone() -> None:
     # Input 2 has three equal logits; noise of −1, 0, 1 times ln 2 leaves 2^−1 : 1 : 2 of them.
     noise = {"noise_logits": torch.zeros_like(LOGITS), "draws": torch.zeros_like(LOGITS)}
@@ -114,6 +144,24 @@ def test_gshard_drops_what_is_beyond_capacity() -> None:
     assert routing.dropped == 0.25
 
 
+def test_gshard_s_refused_second_experts_take_no_room() -> None:
+    # Second choices are 1 2 1 1. Draws refuse input 1's alone: of room for ⌈0.25 · 2 · 4 / 3⌉ = 1
+    # each, expert 1 takes input 0, and 7 slots are asked for, of which 3 fit: 2, 0 and 1.
+    draws = torch.tensor([0.0, 0.9, 0.0, 0.0], dtype=torch.float64)[:, None].expand(4, 3)
+    routing = route("gshard", LOGITS, 2, training=True, draws=draws, capacity_factor=0.25)
+    assert_rows(routing.gates, [[0, 0.4, 0.6], [0.6, 0, 0], [0, 0, 0], [0, 0, 0]])
+    assert routing.dropped is not None
+    assert routing.dropped.item() == pytest.approx(4 / 7)
+
+
+def test_gshard_keeps_its_second_expert_with_probability_twice_its_gate() -> None:
+    # Two experts with gates of 0.8 and 0.2: kept if 0.4 > u, in 2 of 5 draws at even distances.
+    logits = torch.tensor([[4, 1]], dtype=torch.float64).log().expand(1000, 2)
+    draws = ((torch.arange(1000, dtype=torch.float64) + 0.5) / 1000)[:, None].expand(1000, 2)
+    routing = route("gshard", logits, 2, 2, training=True, draws=draws)
+    assert routing.chosen.sum(0).tolist() == [1000, 400]
+
+
 def test_loss_free_by_hand() -> None:
     # The sigmoid of ln w is w / (1 + w): 1/2 2/3 3/4; 3/4 1/2 2/3; halves; 4/5 4/5 1/2.
     # Expert 1's bias of 0.2 wins inputs 0 (0.87 against 0.75), 2 and 3, not 1 (0.7 against 0.75);
@@ -127,7 +175,8 @@ def test_loss_free_by_hand() -> None:
 def test_dense_controls_by_hand() -> None:
     assert_rows(route("dense-active", LOGITS, 2).gates, [[1, 1, 0]] * 4)
     assert_rows(route("dense-total", LOGITS, 1).gates, [[1, 1, 1]] * 4)
-    assert route("dense-total", LOGITS, 1).gate_loss == 0
+    for recipe in DENSE:
+        assert route(recipe, LOGITS, 1).gate_loss == 0
 
 
 # --- gradients, against central differences
@@ -170,9 +219,15 @@ def test_which_routers_get_a_gradient_at_k_1(recipe: str) -> None:
         (gates * weights).sum().backward()
     trained = logits.grad is not None and bool((logits.grad != 0).any())
     assert trained == (recipe in ("switch", "loss-free"))
-    # shazeer's router is reached through its load loss instead.
-    if recipe == "shazeer":
-        (slope,) = torch.autograd.grad(route(recipe, logits, 1, training=True).gate_loss, logits)
+
+
+@pytest.mark.parametrize("training", [False, True])
+def test_shazeer_s_load_loss_reaches_its_router_at_k_1(training: bool) -> None:
+    """As its gates do not, all of its training at k = 1 is balancing."""
+    logits, noise = LOGITS.clone().requires_grad_(), torch.zeros_like(LOGITS).requires_grad_()
+    draws = torch.tensor([[0.3, -0.2, 0.1]], dtype=torch.float64).expand(4, 3)
+    routing = route("shazeer", logits, 1, training=training, noise_logits=noise, draws=draws)
+    for slope in torch.autograd.grad(routing.gate_loss, (logits, noise)):
         assert (slope != 0).any()
 
 
@@ -201,50 +256,179 @@ def test_k_and_size_may_differ_between_runs_of_a_stack() -> None:
             assert not together.chosen[row, :, size:].any()
 
 
-@settings(max_examples=60, deadline=None)
-@given(st.sampled_from(list(RECIPES)), st.integers(1, 6), st.integers(1, 6), st.integers(0, 2**31))
-def test_properties(name: str, experts: int, top_k: int, seed: int) -> None:
-    recipe = recipe_named(name)
-    experts = max(experts, recipe.only_k or 1)
-    top_k = recipe.only_k or min(top_k, experts)
-    generator = torch.Generator().manual_seed(seed)
-    # Whole numbers make many ties.
-    logits = torch.randint(-3, 4, (8, experts), generator=generator).double()
+class Case(NamedTuple):
+    """Some recipe with random inputs: of a batch of 8, and what the recipe needs beside logits.
 
-    plain = route(name, logits, top_k, experts)
-    slots = experts if name == "dense-total" else top_k
-    assert (plain.gates >= 0).all()
-    assert (plain.chosen.sum(-1) == slots).all()
-    assert torch.equal(plain.gates > 0, plain.chosen)
-    if name not in DENSE and name != "loss-free":  # whose gates do not compete
-        assert (plain.gates.sum(-1) <= 1 + 1e-12).all()
-        # The softmax does not see a constant; the sigmoid of loss-free does.
-        shifted = route(name, logits + 5, top_k, experts)
-        torch.testing.assert_close(shifted.gates, plain.gates)
+    ties: whole logits, many of them equal; distinct: no two of them equal.
+    """
 
-    # In training, gshard and limited capacity drop slots, and say how many.
+    name: str
+    experts: int
+    top_k: int
+    ties: torch.Tensor
+    distinct: torch.Tensor
+    more: dict[str, Any]
+
+    @property
+    def slots(self) -> int:
+        """Experts that see an input if nothing is dropped."""
+        return self.experts if self.name == "dense-total" else self.top_k
+
+    def train(self, logits: torch.Tensor, **other: Any) -> Routing:
+        return route(
+            self.name, logits, self.top_k, self.experts, training=True, **{**self.more, **other}
+        )
+
+
+@st.composite
+def cases(draw: st.DrawFn) -> Case:
+    recipe = recipe_named(draw(st.sampled_from(list(RECIPES))))
+    experts = draw(st.integers(recipe.only_k or 1, 6))
+    top_k = recipe.only_k or draw(st.integers(1, experts))
+    generator = torch.Generator().manual_seed(draw(st.integers(0, 2**31)))
+    ties = torch.randint(-3, 4, (8, experts), generator=generator).double()
     distinct, noise, draws = torch.rand(3, 8, experts, dtype=torch.float64, generator=generator)
-    more: dict[str, Any] = {"training": True, "capacity_factor": 0.75}
-    more |= {"noise_logits": noise} if recipe.trainable_noise else {}
-    more |= {"draws": draws[:, :1].expand(8, experts)} if name == "gshard" else {}
-    more |= {"draws": draws} if name == "shazeer" else {}
-    trained = route(name, distinct, top_k, experts, **more)
-    assert (trained.gates >= 0).all()
-    assert (trained.chosen.sum(-1) <= slots).all()
-    assert torch.equal(trained.gates > 0, trained.chosen)
-    if trained.dropped is not None:
-        room = math.ceil(0.75 * top_k * 8 / experts)
-        assert (trained.chosen.sum(0) <= room).all()
-        if name == "switch":
-            assert trained.dropped.item() == pytest.approx(1 - trained.chosen.sum() / (8 * top_k))
+    more: dict[str, Any] = {"noise_logits": noise} if recipe.trainable_noise else {}
+    if recipe.selection_bias:
+        more["bias"] = torch.rand(experts, dtype=torch.float64, generator=generator) - 0.5
+    if recipe.draws == "normal":
+        more["draws"] = torch.special.ndtri(draws)
+    if recipe.draws == "uniform":  # alike for all experts, so that these can be permuted
+        more["draws"] = draws[:, :1].expand(8, experts)
+    return Case(recipe.name, experts, top_k, ties, distinct, more)
 
-    # Experts have no order, but for the dense controls, which take the first.
-    if name not in DENSE:
-        shuffle = torch.randperm(experts, generator=generator)
-        moved = {
-            key: value[:, shuffle] if isinstance(value, torch.Tensor) else value
-            for key, value in more.items()
-        }
-        permuted = route(name, distinct[:, shuffle], top_k, experts, **moved)
-        torch.testing.assert_close(permuted.gates, trained.gates[:, shuffle])
-        torch.testing.assert_close(permuted.gate_loss, trained.gate_loss)
+
+@settings(max_examples=60, deadline=None)
+@given(cases())
+def test_gates_are_non_negative_and_exactly_k_are_not_zero(case: Case) -> None:
+    # In evaluation for every recipe; in training for all but gshard, whose second expert is random.
+    for logits in (case.ties, case.distinct):
+        routings = [route(case.name, logits, case.top_k, case.experts)]
+        if case.name != "gshard":
+            routings.append(case.train(logits))
+        for routing in routings:
+            assert (routing.gates >= 0).all()
+            assert (routing.chosen.sum(-1) == case.slots).all()
+            assert torch.equal(routing.gates > 0, routing.chosen)
+            assert not routing.dropped or routing.dropped == 0
+            if case.name not in (*DENSE, "loss-free"):  # whose gates do not compete
+                total = routing.gates.sum(-1)
+                assert (total <= 1 + 1e-12).all()
+                if case.name != "switch":
+                    torch.testing.assert_close(total, torch.ones_like(total))
+
+
+@settings(max_examples=40, deadline=None)
+@given(cases(), st.sampled_from([None, 0.25, 0.75, 1.0, 2.0]))
+def test_what_may_drop_in_training_is_stated(case: Case, capacity_factor: float | None) -> None:
+    wanted = case.train(case.distinct)
+    kept = case.train(case.distinct, capacity_factor=capacity_factor)
+    if case.name == "gshard":  # at random; the best expert never
+        first = case.distinct.argmax(-1, keepdim=True)
+        assert wanted.chosen.gather(-1, first).all()
+        assert (wanted.chosen.sum(-1) <= 2).all()
+    if case.name not in ("switch", "gshard"):
+        assert torch.equal(kept.chosen, wanted.chosen)
+        assert kept.dropped is None
+        return
+    # Nobody gets a gate that it had not, and who keeps it keeps it whole.
+    assert torch.equal(kept.gates, wanted.gates * kept.chosen)
+    assert kept.gate_loss == wanted.gate_loss
+    assert kept.dropped is not None
+    share = 1 - kept.chosen.sum() / wanted.chosen.sum()
+    assert kept.dropped.item() == pytest.approx(share.item(), abs=1e-6)
+    if capacity_factor is None:
+        assert kept.dropped == 0
+    else:
+        room = math.ceil(capacity_factor * case.top_k * 8 / case.experts)
+        asked = wanted.chosen.sum(0)
+        assert torch.equal(kept.chosen.sum(0), asked.clamp(max=room))
+
+
+@settings(max_examples=40, deadline=None)
+@given(cases())
+def test_permuting_experts_permutes_results(case: Case) -> None:
+    if case.name in DENSE:  # they take the first
+        return
+    shuffle = torch.randperm(case.experts, generator=torch.Generator().manual_seed(0))
+    moved = {key: value[..., shuffle] for key, value in case.more.items()}
+    for capacity_factor in (None, 0.75):
+        routing = case.train(case.distinct, capacity_factor=capacity_factor)
+        permuted = case.train(case.distinct[:, shuffle], **moved, capacity_factor=capacity_factor)
+        assert torch.equal(permuted.chosen, routing.chosen[:, shuffle])
+        torch.testing.assert_close(permuted.gates, routing.gates[:, shuffle])
+        torch.testing.assert_close(permuted.gate_loss, routing.gate_loss)
+        torch.testing.assert_close(permuted.dropped, routing.dropped)
+
+
+@settings(max_examples=40, deadline=None)
+@given(cases())
+def test_permuting_inputs_permutes_results(case: Case) -> None:
+    # But for limited capacity, where who comes first is served first.
+    shuffle = torch.randperm(8, generator=torch.Generator().manual_seed(0))
+    moved = {key: value if key == "bias" else value[shuffle] for key, value in case.more.items()}
+    routing, permuted = case.train(case.ties), case.train(case.ties[shuffle], **moved)
+    torch.testing.assert_close(permuted.gates, routing.gates[shuffle])
+    torch.testing.assert_close(permuted.gate_loss, routing.gate_loss)
+
+
+@settings(max_examples=40, deadline=None)
+@given(cases(), st.integers(-50, 50))
+def test_a_constant_added_to_logits_changes_nothing_where_the_equation_says_so(
+    case: Case, constant: int
+) -> None:
+    # Softmaxes and differences from a threshold do not see it; the sigmoid of loss-free does.
+    if case.name == "loss-free":
+        one = torch.zeros(1, 1, dtype=torch.float64)
+        gate = route(case.name, one + constant, 1, 1).gates.item()
+        assert gate == pytest.approx(1 / (1 + math.exp(-constant)))
+        return
+    for logits in (case.ties, case.distinct):
+        routing, shifted = case.train(logits), case.train(logits + constant)
+        torch.testing.assert_close(shifted.gates, routing.gates)
+        torch.testing.assert_close(shifted.gate_loss, routing.gate_loss)
+    if case.name == "switch":  # its z-loss is there to see it: (a + c)² − a² = 2ac + c²
+        zeros = torch.zeros(1, 1, dtype=torch.float64)
+        assert route(case.name, zeros + constant, 1, 1).z_loss == constant**2
+
+
+# --- the table
+
+
+def documented_in_the_module() -> dict[str, dict[str, str]]:
+    """What the docstring of moe/recipes.py says of each recipe, by label."""
+    blocks = re.split(r"^(?=\S)", recipes.__doc__ or "", flags=re.MULTILINE)
+    table = {}
+    for block in filter(None, blocks):
+        name, *lines = block.splitlines()
+        if name in RECIPES:
+            fields = re.split(r"^ {4}(?=\S)", "\n".join(lines), flags=re.MULTILINE)
+            pairs = (" ".join(field.split()).split(": ", 1) for field in fields if field.strip())
+            table[name] = dict(pairs)
+    return table
+
+
+def documented_in_the_readme() -> dict[str, dict[str, str]]:
+    rows = [
+        [cell.strip() for cell in line.strip("|").split("|")]
+        for line in README.read_text(encoding="utf-8").splitlines()
+        if line.startswith(("| recipe ", *(f"| `{name}` " for name in RECIPES)))
+    ]
+    (_, *labels), *rows = (row for row in rows if len(row) > 5)  # not those of the claims
+    return {
+        row[0].strip("`"): dict(
+            zip(labels, (text.replace("`", "") for text in row[1:]), strict=True)
+        )
+        for row in rows
+    }
+
+
+def test_every_recipe_is_documented_alike_in_the_module_and_the_readme() -> None:
+    table = documented_in_the_module()
+    assert list(table) == list(RECIPES)
+    labels = ("source", "gates", "gate loss", "lc", "k", "random in training", "use it")
+    for name, recipe in RECIPES.items():
+        assert tuple(table[name]) == labels
+        assert table[name]["k"].split(" ")[0] == str(recipe.only_k or "any")
+        assert (table[name]["random in training"] == "nothing") == (recipe.draws is None)
+    assert documented_in_the_readme() == table

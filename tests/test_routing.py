@@ -30,6 +30,21 @@ def test_an_even_spread_by_hand() -> None:
     assert float(routing.normalised_mutual_information(EVEN)) == pytest.approx(0, abs=1e-12)
 
 
+def test_nothing_shared_is_never_less_than_nothing() -> None:
+    # One expert has all: I = 0, whatever the rounding; MNIST's test digits give −4e−16 in floats.
+    counts = np.array([[980, 1135, 1032, 1010, 982, 892, 958, 1028, 974, 1009]])
+    assert routing.normalised_mutual_information(counts) >= 0
+    assert routing.normalised_mutual_information(counts) == pytest.approx(0, abs=1e-12)
+
+
+def test_gate_entropy_by_hand() -> None:
+    # Gates of 0.3 and 0.1 are shares of 3/4 and 1/4; one gate alone is certain, however small.
+    gates = np.array([[0.3, 0, 0.1], [0, 0.2, 0]])
+    expected = (0.75 * np.log(4 / 3) + 0.25 * np.log(4)) / 2
+    routed = routing.Routed(gates, (gates > 0).astype(float))
+    assert routing.gate_entropy(routed) == pytest.approx(expected)
+
+
 def test_shares_are_taken_within_a_class() -> None:
     # Class 0 has 1,000 images and the others 10, all of them split evenly over two experts.
     counts = np.full((2, 10), 5)
@@ -89,3 +104,13 @@ def test_counts_of_a_real_router_against_a_loop() -> None:
     assert routing.gate_entropy(routed) == pytest.approx(np.mean(entropy), rel=1e-5)
     expected = [np.mean(images, 0) if images else np.zeros(20) for images in received]
     np.testing.assert_allclose(routing.mean_images(routed, x.numpy()), expected, atol=1e-5)
+
+
+def test_routes_are_those_of_evaluation() -> None:
+    # gshard keeps both experts whatever its capacity, and shazeer adds no noise.
+    x = torch.rand(50, 20)
+    for recipe in ("gshard", "shazeer"):
+        model = MoE(20, 6, 10, num_experts=5, top_k=2, recipe=recipe, seed=0, capacity_factor=0.1)
+        routed = routing.route(model.eval(), x)
+        assert (routed.chosen.sum(1) == 2).all()
+        assert (routed.chosen == routing.route(model, x).chosen).all()

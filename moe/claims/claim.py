@@ -10,7 +10,15 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from moe.results import Tables
-from moe.statistics import Estimate, Verdict, against, holm, seeds_to_decide
+from moe.statistics import (
+    Estimate,
+    Verdict,
+    against,
+    holm,
+    holm_factors,
+    seeds_to_decide,
+    with_seeds,
+)
 
 LEVEL = 0.05
 MOST_SHOWN = 3  # parts
@@ -52,28 +60,37 @@ class Part(NamedTuple):
         low, high = (against(self.estimate, end) for end in self.within)
         return Verdict(max(low.above, high.below), min(low.below, high.above))
 
-    @property
-    def seeds_to_decide(self) -> int | None:
-        """By the nearest margin."""
-        ends = self.within or (self.margin,)
-        return seeds_to_decide(self.estimate, min(ends, key=lambda m: abs(m - self.estimate.value)))
+    def with_seeds(self, n: int) -> "Part":
+        return self._replace(estimate=with_seeds(self.estimate, n))
 
 
 class Measured(NamedTuple):
     """A claim's numbers for one recipe. combine: the verdict of its parts together.
 
-    exact: what it shows, where there is nothing to test. beside: further numbers to show.
+    exact: what it shows, where there is nothing to test. remark: a word to show with the numbers.
+    beside: further numbers.
     """
 
     parts: Sequence[Part]
     combine: Callable[[Sequence[Verdict]], Verdict] | None = None
     exact: str | None = None
+    remark: str = ""
     beside: Mapping[str, Any] = {}
 
     @property
     def verdict(self) -> Verdict:
         verdicts = [part.verdict for part in self.parts]
         return self.combine(verdicts) if self.combine else verdicts[0]
+
+    def with_seeds(self, n: int) -> "Measured":
+        return self._replace(parts=[part.with_seeds(n) for part in self.parts])
+
+    @property
+    def shows(self) -> str | None:
+        """What an exact claim shows: numbers without any variance need no test."""
+        if self.exact is None and all(part.estimate.error == 0 for part in self.parts):
+            return "holds" if self.verdict.above < self.verdict.below else "does not hold"
+        return self.exact
 
 
 class Claim(NamedTuple):
@@ -101,12 +118,14 @@ def judge(claims: Sequence[Claim], tables: Tables) -> list[dict[str, Any]]:
                 result |= {"verdict": "not measured", "note": f"needs {missing}", "shown": ""}
                 continue
             result |= _described(measured)
-            if measured.exact is None:
+            if measured.shows is None:
                 tested.setdefault(recipe, []).append((result, measured))
     for of_recipe in tested.values():
-        adjusted = holm([measured.verdict.p for _, measured in of_recipe])
-        for (result, measured), p in zip(of_recipe, adjusted, strict=True):
-            result |= _decided(measured, p)
+        p = [measured.verdict.p for _, measured in of_recipe]
+        for (result, measured), p_holm, factor in zip(
+            of_recipe, holm(p), holm_factors(p), strict=True
+        ):
+            result |= _decided(measured, p_holm, factor)
     return [{**result, "symbol": SYMBOLS[result["verdict"]]} for result in results]
 
 
@@ -132,23 +151,28 @@ def _described(measured: Measured) -> dict[str, Any]:
     first = parts[0] if parts else {}
     summary = {name: first.get(name) for name in ("unit", "estimate", "low", "high", "seeds")}
     margin = first.get("margin", first.get("within"))
-    described = {**summary, "margin": margin, "parts": parts, "beside": dict(measured.beside)}
-    if measured.exact is None:
-        return {**described, "shown": shown}
-    return {**described, "shown": measured.exact, "verdict": "exact", "note": ""}
+    described = {
+        **summary,
+        "margin": margin,
+        "parts": parts,
+        "remark": measured.remark,
+        "beside": dict(measured.beside),
+    }
+    if measured.shows is None:
+        return {**described, "shown": "; ".join(filter(None, (shown, measured.remark)))}
+    shown = measured.exact or f"{shown}: {measured.shows}"
+    return {**described, "shown": shown, "verdict": "exact", "note": ""}
 
 
-def _decided(measured: Measured, p_holm: float) -> dict[str, Any]:
+def _decided(measured: Measured, p_holm: float, factor: int) -> dict[str, Any]:
     verdict = measured.verdict
     decided = {"p": verdict.p, "p_holm": p_holm, "note": ""}
     if p_holm < LEVEL:
         won = verdict.above < verdict.below
         return {**decided, "verdict": "reproduced" if won else "contradicted"}
-    needed = [part.seeds_to_decide for part in measured.parts if part.verdict.p >= LEVEL]
-    most = None if None in needed else max((n for n in needed if n), default=None)
-    told = "more than 1,000" if None in needed else most
-    if told is None:  # each part alone is decided; the correction undid it
-        told = max(part.estimate.seeds for part in measured.parts) + 1
+    # With Holm's factor as it stands: what would decide has to survive the correction too.
+    needed = seeds_to_decide(lambda n: factor * measured.with_seeds(n).verdict.p < LEVEL)
+    told = "more than 1,000" if needed is None else needed
     return {
         **decided,
         "verdict": "inconclusive",

@@ -1,5 +1,8 @@
 """C7 – C9: which digits gain, and what the base model takes for what."""
 
+from collections import Counter
+from typing import Any
+
 import numpy as np
 import pandas as pd
 from scipy.special import entr
@@ -17,26 +20,32 @@ MANY_DIGITS = 3
 ACCURACIES = [f"accuracy_{digit}" for digit in DIGITS]
 
 
-def _base_and_experts(tables: Tables, recipe: str) -> tuple[np.ndarray, np.ndarray]:
+def _base_and_experts(tables: Tables, recipe: str) -> tuple[pd.DataFrame, pd.DataFrame]:
     """(seeds, 10) accuracies in points: of all base seeds, and at ne = 8, k = 2, lc = 1."""
     base = cells(tables.runs, recipe=recipe, ne=1).drop_duplicates("seed")
     experts = cells(tables.runs, recipe=recipe, ne=MANY_EXPERTS, k=2, lc=1.0)
     if len(base) < 2 or len(experts) < 2:
         raise MissingCellsError(f"two seeds of ne = 1 and of ne = {MANY_EXPERTS} at k = 2, lc = 1")
-    of_base, of_experts = (PER_CENT * part[ACCURACIES].to_numpy() for part in (base, experts))
+    of_base, of_experts = (
+        PER_CENT * part.set_index("seed")[ACCURACIES].set_axis(list(DIGITS), axis=1)
+        for part in (base, experts)
+    )
     return of_base, of_experts
 
 
 def c7(tables: Tables, recipe: str) -> Measured:
     base, experts = _base_and_experts(tables, recipe)
-    named = np.isin(list(DIGITS), NAMED)
-    lead = [x[:, named].mean(1) - x[:, ~named].mean(1) for x in (experts, base)]
-    gain = experts.mean(0) - base.mean(0)
+    others = [digit for digit in DIGITS if digit not in NAMED]
+    lead = [
+        (x[list(NAMED)].mean(axis=1) - x[others].mean(axis=1)).to_numpy() for x in (experts, base)
+    ]
+    gain = experts.mean() - base.mean()
     dropped = (base < PER_CENT * DROPPED).any(axis=1)
     share = frequency(int(dropped.sum()), len(base))
     beside = {
-        "share of the whole gain": float(gain[named].sum() / gain.sum()),
-        "digits by gain": [int(digit) for digit in np.argsort(-gain)],
+        "share of the whole gain": _share_of_gain(base, experts),
+        "top three digits by gain": _top_threes(base, experts),
+        "digits by gain": [int(digit) for digit in np.argsort(-gain.to_numpy())],
         "gain by digit, points": {str(digit): float(gain[digit]) for digit in DIGITS},
         "base models with a digit below 50 %": {
             "models": len(base),
@@ -47,6 +56,30 @@ def c7(tables: Tables, recipe: str) -> Measured:
     }
     part = Part("gain of 4, 6, 9 less that of the others", "points", welch(*lead), POINTS)
     return Measured([part], beside=beside)
+
+
+def _share_of_gain(base: pd.DataFrame, experts: pd.DataFrame) -> dict[str, float]:
+    """Of 4, 6 and 9 in the gain summed over digits. A ratio A / B, so its interval is that of
+    (A − share · B) / B, which is linear in each seed's accuracies (the delta method)."""
+    gain = experts.mean() - base.mean()
+    share = float(gain[list(NAMED)].sum() / gain.sum())
+    linear = [
+        ((x[list(NAMED)].sum(axis=1) - share * x.sum(axis=1)) / gain.sum()).to_numpy()
+        for x in (experts, base)
+    ]
+    error = welch(*linear)
+    return {"estimate": share, "low": share + error.low, "high": share + error.high}
+
+
+def _top_threes(base: pd.DataFrame, experts: pd.DataFrame) -> dict[str, Any]:
+    """Which three digits gain most within a seed, and in how many seeds, the most frequent first:
+    a single run, as the source's, tells of one of them."""
+    gains = (experts - base).dropna()
+    sets = [sorted(row.nlargest(3).index) for _, row in gains.iterrows()]
+    counts = Counter(", ".join(map(str, three)) for three in sets)
+    named = ", ".join(map(str, NAMED))
+    most = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+    return {"seeds": len(gains), f"of them {named}": counts[named], "sets": dict(most)}
 
 
 def c8(tables: Tables, recipe: str) -> Measured:
@@ -82,7 +115,12 @@ def _error_shares(confusion: pd.DataFrame, digit: int) -> np.ndarray:
 def c9(tables: Tables, recipe: str) -> Measured:
     base, experts = _base_and_experts(tables, recipe)
     parts = [
-        Part(f"gain of {digit}", "points", welch(experts[:, digit], base[:, digit]), WORSE)
+        Part(
+            f"gain of {digit}",
+            "points",
+            welch(experts[digit].to_numpy(), base[digit].to_numpy()),
+            WORSE,
+        )
         for digit in DIGITS
     ]
     worst_first = sorted(parts, key=lambda part: part.estimate.value)

@@ -15,7 +15,7 @@ from moe.claims.claim import (
     MissingCellsError,
     Part,
 )
-from moe.results import Tables, cells
+from moe.results import Tables, cells, slopes_on_ne
 from moe.routers import at_most_experts
 from moe.statistics import all_of, paired, slopes
 
@@ -93,7 +93,7 @@ def c4(tables: Tables, recipe: str) -> Measured:
 def c5(tables: Tables, recipe: str) -> Measured:
     runs = cells(tables.runs, lc=1.0)
     slope = {
-        (name, k): _slope_on_ne(runs, name, k)
+        (name, k): slopes_on_ne(runs, name, k)
         for name in (recipe, "switch")
         for k in sorted(set(cells(runs, recipe=name)["k"]))
     }
@@ -107,17 +107,10 @@ def c5(tables: Tables, recipe: str) -> Measured:
     beside["largest router gradient at k = 1"] = float(gradient)
     what, unit = "slope at k = 2 less k = 1", "points per doubling"
     part = Part(what, unit, paired(difference), POINTS_PER_STEP)
-    return Measured([part], beside=beside)
-
-
-def _slope_on_ne(runs: pd.DataFrame, recipe: str, k: int) -> pd.Series | None:
-    """Each seed's slope of accuracy (points) on log2 ne, from ne = max(2, k)."""
-    of_k = cells(runs, recipe=recipe, k=k)
-    wide = of_k[of_k["ne"] >= max(2, k)].pivot_table("accuracy", "seed", "ne").dropna()
-    if wide.shape[1] < 3 or len(wide) < 2:
-        return None
-    x = np.log2(wide.columns.to_numpy(float))
-    return pd.Series(slopes(x, PER_CENT * wide.to_numpy()), index=wide.index)
+    remark = (
+        f"the router's gradient at k = 1 is {'exactly 0' if gradient == 0 else f'{gradient:.2g}'}"
+    )
+    return Measured([part], remark=remark, beside=beside)
 
 
 def c6(tables: Tables, recipe: str) -> Measured:

@@ -134,6 +134,7 @@ class Stack:
         def zeros(*shape: int, dtype: torch.dtype = self.dtype) -> Tensor:
             return torch.zeros(shape, dtype=dtype, device=self.device)
 
+        self.classes = torch.arange(CLASSES, device=self.device).view(1, -1, 1)
         self.at = zeros(1, dtype=torch.long)  # which step of the epoch comes next
         self.batches = zeros(steps, S * B, dtype=torch.long)
         draws = (S, self.layout.shape[1], steps, B)
@@ -207,7 +208,7 @@ class Stack:
         network_loss = -log_probs.gather(1, target).mean((1, 2))
 
         # backward: cross entropy, mixture, experts
-        is_target = torch.arange(C, device=self.device).view(1, C, 1) == target
+        is_target = self.classes == target
         d_mixture = log_probs.exp_().sub_(is_target.to(self.dtype)).div_(B)
         d_out = layout.to_experts(d_mixture.view(R, C * B)).view(G, C, B)
         d_gates = (expert_out * d_out).sum(1)
@@ -232,7 +233,7 @@ class Stack:
                 routing.chosen, layout.num_experts
             )
 
-        square = self.gradients["router"].square().sum(1, keepdim=True)
+        square = torch.linalg.vector_norm(self.gradients["router"], dim=1, keepdim=True).square()
         norm = layout.sum_over_experts(square).sqrt().squeeze(1)
         dropped = torch.zeros_like(norm) if routing.dropped is None else routing.dropped
         accuracy = correct.to(self.dtype).mean((1, 2))
@@ -380,17 +381,19 @@ def _product(
     """out = a b, with the factors rounded as precision says; the sums are float32 in any case."""
     if precision == "bf16":
         out.copy_(torch.bmm(a.bfloat16(), b.bfloat16()))
-    else:
-        with _tf32(precision == "tf32"):
+    elif precision == "tf32":
+        with _tf32():
             torch.bmm(a, b, out=out)
+    else:
+        torch.bmm(a, b, out=out)
 
 
 @contextmanager
-def _tf32(allowed: bool) -> Iterator[None]:
-    """Whether float32 products on a GPU may round their factors to TF32."""
+def _tf32() -> Iterator[None]:
+    """Float32 products on a GPU may round their factors to TF32."""
     matmul = torch.backends.cuda.matmul
     before = matmul.fp32_precision
-    matmul.fp32_precision = "tf32" if allowed else "ieee"
+    matmul.fp32_precision = "tf32"
     try:
         yield
     finally:

@@ -32,6 +32,7 @@ from torch import Tensor
 
 from moe.data import CLASSES, Dataset, batch_order, in_chunks
 from moe.engine import HISTORY, Trained
+from moe.errors import UserError
 from moe.grid import Run
 from moe.layer import initial_weights
 from moe.params import Train
@@ -46,6 +47,10 @@ BLOCK = 64
 MOST_INPUTS = 2**16
 SLICE_SECONDS = 0.1
 BY_INPUT = ("router.weight", "experts.w1")  # parts whose second axis is D
+
+
+class LevelError(UserError, ValueError):
+    """MOE_KERNEL_LEVEL asks for what there is not."""
 
 
 def available() -> bool:
@@ -65,13 +70,13 @@ def why_not() -> str | None:
 def level_in_use() -> str:
     """The instruction set in use, one of LEVELS: the machine's best, or what MOE_KERNEL_LEVEL says.
 
-    Raises ValueError if that is unknown or this machine does not have it.
+    Raises LevelError if that is unknown or this machine does not have it.
     """
     best = _library().moe_best_level()
     level = os.environ.get(LEVEL_VARIABLE) or LEVELS[best]
     if level not in LEVELS[: best + 1]:
         has = ", ".join(LEVELS[: best + 1])
-        raise ValueError(f"{LEVEL_VARIABLE} = {level!r}, but this machine has {has}")
+        raise LevelError(f"{LEVEL_VARIABLE} = {level!r}, but this machine has {has}")
     return level
 
 

@@ -2,12 +2,12 @@
 
 style: colours and the few ways of plotting; sweeps: effects of lc and k; classes: accuracy and
 confusion by digit; experts: who gets what; layer: the drawing of the layer; routers: all recipes
-side by side. `all_figures` has them in order.
+side by side; speed: what a step costs. `all_figures` has them in order.
 """
 
 from collections.abc import Iterator
 
-from moe.figures import classes, experts, layer, routers, sweeps
+from moe.figures import classes, experts, layer, routers, speed, sweeps
 from moe.figures.style import Figure
 from moe.results import Tables
 
@@ -30,6 +30,7 @@ MAKERS = (
     sweeps.capacity_and_compute,
     classes.fingerprint,
     routers.routers_side_by_side,
+    speed.what_a_step_costs,
 )
 
 

@@ -1,14 +1,22 @@
 """Figures by digit: accuracies, confusion, and the fingerprint of the double softmax."""
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure as Drawing
+from matplotlib.ticker import PercentFormatter
 
 from moe.figures import style
-from moe.figures.style import Figure, canvas, heatmap
+from moe.figures.style import Figure, canvas, heatmap, legend_above
 from moe.results import DIGITS, Tables, cells, counts_of, over_seeds
 from moe.statistics import frequency
 
 POINTS = 100
+FEWEST_SHOWN = 5  # images: smaller counts would hide the pattern behind their numbers
+BRIGHTEST_ERROR = 0.1  # of a digit's images: the end of the colour scale of errors
+LEAST_SHOWN = 0.03
 DROPPED = 0.5  # a base model drops a digit when fewer of its images are right
 SHOWN_NE = (4, 8, 16)
 ACCURACIES = [f"accuracy_{digit}" for digit in DIGITS]
@@ -26,18 +34,13 @@ def accuracy_by_class(tables: Tables) -> Figure | None:
     long["digit"] = long["digit"].str[-1].astype(int)
     means = over_seeds(long, ["recipe", "ne", "digit"], "accuracy")
     drawing, axes = canvas(
-        len(sizes),
-        len(tables.recipes),
-        4.6 * len(tables.recipes),
-        1.25 * len(sizes) + 0.8,
-        sharex=True,
-        sharey="col",
+        len(sizes), len(tables.recipes), len(sizes) + 1, sharex=True, sharey="col"
     )
     for row, ne in zip(axes, sizes, strict=True):
         for ax, recipe in zip(row, tables.recipes, strict=True):
             for offset, size, color, hatch in (
                 (-0.2, 1, style.BASE, ""),
-                (0.2, ne, "#E69F00", "//"),
+                (0.2, ne, style.MIXTURE, "//"),
             ):
                 bars = cells(means, recipe=recipe, ne=size).sort_values("digit")
                 mean, low, high = (
@@ -53,12 +56,14 @@ def accuracy_by_class(tables: Tables) -> Figure | None:
                     linewidth=0.5,
                     yerr=[mean - low, high - mean],
                     error_kw={"elinewidth": 0.8, "ecolor": style.INK},
-                    label=f"ne = {size}" if size > 1 else "base, ne = 1",
+                    label="ne experts, k = 2" if size > 1 else "base, one expert",
                 )
             if ne == sizes[0]:
-                ax.set_title(f"{recipe}: accuracy by digit, %")
+                ax.set_title(f"{recipe}: test accuracy, %")
             ax.set_xticks(list(DIGITS))
-            ax.set_ylabel(f"ne = {ne}")
+            ax.grid(visible=False, axis="x")
+            ax.set_ylabel(f"ne = {ne}", fontweight="bold")
+    legend_above(drawing, axes[0][0], 2)
     lowest = [POINTS * float(cells(means, recipe=r)["mean"].min()) for r in tables.recipes]
     for column, least in enumerate(lowest):
         axes[0][column].set_ylim(max(0, 10 * (least // 10) - 10), 100)
@@ -91,26 +96,31 @@ def confusion_of_the_base(tables: Tables) -> Figure | None:
     weakest = runs.loc[runs[ACCURACIES].min(axis=1).idxmin()]
     panels = [
         (
-            f"{recipe}, mean of {cells(base, recipe=recipe)['seed'].nunique()} seeds",
+            f"{recipe}, {cells(base, recipe=recipe)['seed'].nunique()} seeds",
             _mean(base, recipe, 1),
         )
         for recipe in tables.recipes
     ]
     one = cells(base, recipe=weakest["recipe"], lc=weakest["lc"], seed=weakest["seed"])
     panels.append(
-        (f"{weakest['recipe']}, seed {weakest['seed']} alone", counts_of(one, "predicted"))
+        (f"{weakest['recipe']}, seed {weakest['seed']} only", counts_of(one, "predicted"))
     )
-    drawing, axes = canvas(1, len(panels), 4.1 * len(panels), 4)
+    drawing, axes = canvas(1, len(panels), 3.5)
+    image = None
     for ax, (title, counts) in zip(axes[0], panels, strict=True):
-        _confusion(ax, counts, title)
+        image = _confusion(ax, counts, title)
+        _digit_axes(ax, title, ax in axes[:, 0], last=True)
+    _error_scale(drawing, image, axes)
     digit = int(np.argmin([weakest[name] for name in ACCURACIES]))
     return Figure(
         7,
         "confusion-of-the-base",
         "Confusion of the base model",
-        f"Test images by true digit (row) and prediction (column), of models with one expert; the "
-        f"colour is the share of the row. On the right the single model that does worst on a "
-        f"digit: {weakest[f'accuracy_{digit}']:.0%} of its {digit}s are right.",
+        f"Test images by true digit (row) and prediction (column), of models with one expert, mean "
+        f"over seeds; the diagonal, what is right, is pale, so that the errors show: the brighter, "
+        f"the larger the share of the digit's images (counts below {FEWEST_SHOWN} are left out). "
+        f"On the right the first of the models that do worst on a digit: "
+        f"{weakest[f'accuracy_{digit}']:.0%} of its {digit}s are right.",
         f"Confusion matrices of base models. The one on the right, seed {weakest['seed']} of "
         f"{weakest['recipe']}, is right on {weakest[f'accuracy_{digit}']:.0%} of digit {digit}.",
         _as_table(panels),
@@ -125,32 +135,34 @@ def confusion_of_experts(tables: Tables) -> Figure | None:
     sizes = sorted(set(runs["ne"]) - {1})
     if not sizes or 1 not in set(runs["ne"]):
         return None
-    drawing, axes = canvas(
-        2 * len(tables.recipes), len(sizes), 3.9 * len(sizes), 7.4 * len(tables.recipes)
-    )
-    panels = []
+    rows = 2 * len(tables.recipes)
+    drawing, axes = canvas(rows, len(sizes), 2.75 * rows)
+    panels, image = [], None
     for place, recipe in enumerate(tables.recipes):
         base = _mean(runs, recipe, 1)
         for above, below, ne in zip(axes[2 * place], axes[2 * place + 1], sizes, strict=True):
             counts = _mean(runs, recipe, ne)
             panels.append((f"{recipe}, ne = {ne}", counts))
-            _confusion(above, counts, f"{recipe}, ne = {ne}")
+            image = _confusion(above, counts)
             change = counts - base
             reach = float(np.abs(change).max())
-            texts = np.array(
-                [[f"{v:+.0f}" if abs(v) >= 0.5 else "" for v in row] for row in change]
-            )
+            texts = np.where(np.abs(change) >= FEWEST_SHOWN, np.char.mod("%+.0f", change), "")
             heatmap(below, change, (-reach, reach), style.SIGNED, texts)
-            _digit_axes(below, f"{recipe}, ne = {ne}, less the base")
+            is_first, is_last = ne == sizes[0], place == len(tables.recipes) - 1
+            _digit_axes(above, f"{recipe}, ne = {ne}", is_first)
+            _digit_axes(below, f"ne = {ne} less base", is_first, is_last)
+    _error_scale(drawing, image, axes[::2])
+    told = "; ".join(_largest_change(runs, recipe, max(sizes)) for recipe in tables.recipes)
     return Figure(
         8,
         "confusion-of-experts",
         "Confusion of mixtures",
-        "Test images by true digit and prediction, mean over seeds, at k = 2 and lc = 1; below "
-        "each, what changes against the base of the same recipe: red is more, blue less. Off the "
-        "diagonal, blue is an error that the experts no longer make.",
+        f"Test images by true digit and prediction, mean over seeds, at k = 2 and lc = 1, on the "
+        f"scale of figure 7; below each, what changes against the base of the same recipe: red is "
+        f"more, blue less. Off the diagonal, blue is an error that the experts no longer make. "
+        f"Numbers below {FEWEST_SHOWN} are left out here, not in the table.",
         f"Confusion matrices for ne = {', '.join(map(str, sizes))} and their differences from the "
-        "base.",
+        f"base. {_sentence(told)}",
         _as_table(panels),
         drawing,
         dense=True,
@@ -162,34 +174,36 @@ def fingerprint(tables: Tables) -> Figure | None:
     shares, overall = dropped_digits(tables)
     if len(shares) == 0:
         return None
-    drawing, axes = canvas(1, 2, 10, 4, width_ratios=[1.3, 1])
-    left, right = axes[0]
+    drawing = Drawing(figsize=(style.WIDTH, 6.4), layout="constrained")
+    upper, lower = np.ravel(drawing.subfigures(2, 1, height_ratios=[1, 1.55]))
+    _weakest_digits(upper.subplots(), tables, overall)
+    left, right = lower.subplots(1, 2, width_ratios=[1.15, 1])
     for place, recipe in enumerate(tables.recipes):
         bars = cells(shares, recipe=recipe)
         mean, low, high = (POINTS * bars[name].to_numpy() for name in ("share", "low", "high"))
-        left.bar(
-            bars["digit"] + 0.4 * place - 0.2,
+        left.errorbar(
+            bars["digit"] + 0.3 * place - 0.15,
             mean,
-            0.38,
+            [np.maximum(mean - low, 0), high - mean],
             color=style.RECIPE[recipe],
-            hatch="//" if place else "",
-            edgecolor="white",
-            yerr=[np.maximum(mean - low, 0), high - mean],
-            error_kw={"elinewidth": 0.9, "ecolor": style.INK},
+            marker=style.MARKERS[place],
+            markersize=6,
+            linestyle="",
             label=recipe,
         )
     left.set(
-        title="base models that drop the digit",
+        title="which digits are dropped",
         xlabel="digit",
         ylabel="share of models, %",
         xticks=list(DIGITS),
-        ylim=(0, None),
+        ylim=(-1, None),
     )
-    left.legend()
+    left.grid(visible=False, axis="x")
+    left.legend(loc="upper left")
     recipe, went = _where_dropped_go(tables)
-    texts = np.where(went >= 0.03, np.char.mod("%.0f%%", POINTS * went), "")
-    heatmap(right, went, (0, 1), texts=texts)
-    _digit_axes(right, f"{recipe}: where their images go")
+    texts = np.where(went >= LEAST_SHOWN, np.char.mod("%.0f", POINTS * went), "")
+    heatmap(right, np.where(went.sum(1, keepdims=True) > 0, went, np.nan), (0, 1), texts=texts)
+    _digit_axes(right, f"{recipe}: where they go, %", last=True)
     told = "; ".join(
         f"{row.recipe}: {row.dropped} of {row.models} ({row.share:.0%}, 95 % interval "
         f"{row.low:.0%} to {row.high:.0%})"
@@ -199,12 +213,43 @@ def fingerprint(tables: Tables) -> Figure | None:
         15,
         "fingerprint",
         "The fingerprint of the double softmax",
-        f"Base models with a digit below 50 %: {told}. On the right, for the models that drop a "
-        f"digit, what its images are taken for (empty rows: no model drops that digit).",
-        f"Bars: how often base models drop each digit. {told}.",
+        f"Above, a dot for each base model: the accuracy of its weakest digit. A model drops a "
+        f"digit when less than half of its images are right: {told}. Below, on the left, which "
+        f"digits are dropped how often, with 95 % intervals; on the right what their images are "
+        f"taken for (pale rows: no model drops that digit).",
+        f"A dot for each base model at its weakest digit's accuracy, how often each digit is "
+        f"dropped, and what its images are taken for. {told}.",
         shares,
         drawing,
         dense=True,
+    )
+
+
+def _weakest_digits(ax: Axes, tables: Tables, overall: pd.DataFrame) -> None:
+    """A dot for each base model, spread at random across its recipe's row so that all show."""
+    rng = np.random.default_rng(0)
+    for place, recipe in enumerate(tables.recipes):
+        models = cells(tables.runs, recipe=recipe, ne=1).drop_duplicates("seed")
+        weakest = POINTS * models[ACCURACIES].min(axis=1).to_numpy()
+        spread = place + rng.uniform(-0.24, 0.24, len(weakest))
+        dots = {"color": style.RECIPE[recipe], "alpha": 0.6, "markeredgecolor": "white"}
+        ax.plot(weakest, spread, style.MARKERS[place], markersize=7, linestyle="", **dots)
+        (share,) = cells(overall, recipe=recipe).to_dict("records")
+        ax.text(
+            POINTS * DROPPED - 2,
+            place - 0.36,
+            f"{share['dropped']} of {share['models']} drop a digit",
+            color=style.INK,
+            ha="right",
+            va="center",
+        )
+    ax.axvline(POINTS * DROPPED, color=style.INK, linewidth=1, linestyle="--")
+    ax.set_yticks(range(len(tables.recipes)), tables.recipes, fontweight="bold")
+    ax.set_ylim(len(tables.recipes) - 0.5, -0.5)
+    ax.set(
+        title="every base model: accuracy of its weakest digit",
+        xlabel="test accuracy of the weakest digit, %",
+        xlim=(-2, 100),
     )
 
 
@@ -261,17 +306,39 @@ def _mean(confusion: pd.DataFrame, recipe: str, ne: int) -> np.ndarray:
     return of_cell.groupby("digit")[[f"predicted_{digit}" for digit in DIGITS]].mean().to_numpy()
 
 
-def _confusion(ax, counts: np.ndarray, title: str) -> None:
+def _largest_change(confusion: pd.DataFrame, recipe: str, ne: int) -> str:
+    change = _mean(confusion, recipe, ne) - _mean(confusion, recipe, 1)
+    np.fill_diagonal(change, 0)
+    digit, other = np.unravel_index(int(change.argmin()), change.shape)
+    return (
+        f"under {recipe}, {ne} experts take {-change[digit, other]:.0f} fewer {digit}s for {other}s"
+    )
+
+
+def _confusion(ax: Axes, counts: np.ndarray, title: str = "") -> Any:
+    """Errors by their share of the row; what is right is left pale, or no error would show."""
     shares = counts / counts.sum(1, keepdims=True)
-    texts = np.where(counts >= 0.5, np.char.mod("%.0f", counts), "")
-    heatmap(ax, shares, (0, 1), texts=texts)
-    _digit_axes(ax, title)
+    np.fill_diagonal(shares, np.nan)
+    texts = np.where(counts >= FEWEST_SHOWN, np.char.mod("%.0f", counts), "")
+    image = heatmap(ax, shares, (0, BRIGHTEST_ERROR), texts=texts)
+    ax.set_title(title)
+    return image
 
 
-def _digit_axes(ax, title: str) -> None:
+def _error_scale(drawing: Drawing, image: Any, axes: np.ndarray) -> None:
+    bar = drawing.colorbar(image, ax=axes, fraction=0.02, pad=0.01, extend="max")
+    bar.ax.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+    bar.set_label("share of the digit")
+    bar.outline.set_visible(False)
+
+
+def _digit_axes(ax: Axes, title: str, first: bool = True, last: bool = False) -> None:
+    """Axis names stand at the edges of a grid of panels alone."""
     ax.set_xticks(list(DIGITS))
     ax.set_yticks(list(DIGITS))
-    ax.set(title=title, xlabel="predicted", ylabel="true digit")
+    ax.set_title(title)
+    ax.set_ylabel("true digit" if first else "")
+    ax.set_xlabel("predicted" if last else "")
 
 
 def _as_table(panels: list[tuple[str, np.ndarray]]) -> pd.DataFrame:

@@ -10,32 +10,36 @@ from moe.results import Tables
 
 EXPERTS = 4
 CHOSEN = {1: 0.7, 3: 0.3}  # expert: gate
-ON, OFF = style.BASE, "#c4c4c4"
+ROUTER, ON, OFF = style.INK, style.MIXTURE, "#c4c4c4"
+FILLS = {ROUTER: "#eef0f2", ON: "#fcefcf", OFF: "white"}
 
 
 def the_layer(tables: Tables) -> Figure:
     """Figure 1; the same for every study."""
-    drawing, axes = canvas(1, 1, 9.5, 4.1)
+    drawing, axes = canvas(1, 1, 3.7)
     ax = axes[0][0]
     ax.set(xlim=(0, 19.6), ylim=(0.2, 8), aspect="equal")
     ax.set_axis_off()
-    _box(ax, (0.3, 3.3), 2.2, 1.8, "input x\n784 pixels", style.INK)
-    _box(ax, (4.2, 0.4), 2.8, 1.5, "router\nx · W", "#D55E00")
-    _box(ax, (8.0, 0.4), 4.9, 1.5, "top k, softmax\n(here k = 2)", "#D55E00")
-    _arrow(ax, (2.5, 4.0), (4.2, 1.2), "#D55E00")
-    _arrow(ax, (7.0, 1.15), (8.0, 1.15), "#D55E00")
+    _box(ax, (0.3, 3.3), 2.2, 1.8, "input x\n784 pixels", ROUTER)
+    _box(ax, (4.2, 0.4), 2.8, 1.5, "router\nx · W", ROUTER)
+    _box(ax, (8.0, 0.4), 4.9, 1.5, "top k, softmax\n(here k = 2)", ROUTER)
+    _arrow(ax, (2.5, 4.0), (4.2, 1.2), ROUTER)
+    _arrow(ax, (7.0, 1.15), (8.0, 1.15), ROUTER)
     for expert in range(EXPERTS):
         gate, y = CHOSEN.get(expert), 7.1 - 1.35 * expert
         color = ON if gate else OFF
         _box(ax, (8.0, y - 0.5), 4.9, 1.0, f"expert {expert}: 784 → 10 → 10", color)
         _arrow(ax, (2.5, 4.2), (8.0, y), color, dashed=not gate)
-        ax.add_patch(Circle((14.4, y), 0.52, facecolor="white", edgecolor=color, linewidth=1.8))
+        ax.add_patch(
+            Circle((14.4, y), 0.56, facecolor=FILLS[color], edgecolor=color, linewidth=1.8)
+        )
         text = f"{gate:.1f}" if gate else "0"
-        ax.text(14.4, y, text, ha="center", va="center", fontsize=10, color=color)
+        ink = style.INK if gate else style.GREY
+        ax.text(14.4, y, text, ha="center", va="center", fontsize=10.5, color=ink)
         _arrow(ax, (12.9, y), (13.85, y), color, dashed=not gate)
         _arrow(ax, (14.95, y), (16.55, 4.5), color, dashed=not gate)
-    _arrow(ax, (12.9, 1.15), (14.4, 2.4), "#D55E00")
-    ax.text(14.3, 1.35, "gates", color="#D55E00", fontsize=10, ha="left")
+    _arrow(ax, (12.9, 1.15), (14.4, 2.4), ROUTER)
+    ax.text(14.3, 1.35, "gates", color=ROUTER, fontsize=10.5, ha="left")
     ax.add_patch(Circle((17.0, 4.4), 0.5, facecolor="white", edgecolor=style.INK, linewidth=1.8))
     ax.text(17.0, 4.38, "Σ", ha="center", va="center", fontsize=14)
     _arrow(ax, (17.5, 4.4), (18.3, 4.4), style.INK)
@@ -60,12 +64,12 @@ def _box(
 ) -> None:
     style_of_box = "round,pad=0,rounding_size=0.18"
     box = FancyBboxPatch(
-        corner, width, height, style_of_box, facecolor="white", edgecolor=color, linewidth=1.8
+        corner, width, height, style_of_box, facecolor=FILLS[color], edgecolor=color, linewidth=1.8
     )
     ax.add_patch(box)
     middle = (corner[0] + width / 2, corner[1] + height / 2)
-    label_color = style.GREY if color == OFF else color
-    ax.text(*middle, text, ha="center", va="center", fontsize=10, color=label_color)
+    ink = style.GREY if color == OFF else style.INK
+    ax.text(*middle, text, ha="center", va="center", fontsize=10.5, color=ink)
 
 
 def _arrow(

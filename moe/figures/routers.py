@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Drawing
 
 from moe.figures import style
-from moe.figures.style import Figure, ne_axis, plot_lines
+from moe.figures.style import Figure, legend_above, ne_axis, plot_lines
 from moe.results import Tables, cells, over_seeds
 from moe.routers import side_by_side
 
@@ -26,14 +26,14 @@ def routers_side_by_side(tables: Tables) -> Figure | None:
     runs, table = tables.routers, side_by_side(tables.routers)
     recipes = [name for name in style.RECIPE if name in set(runs["recipe"])]
     most, seeds = int(runs["ne"].max()), runs["seed"].nunique()
-    drawing = Drawing(figsize=(9, 7.2), layout="constrained")
+    drawing = Drawing(figsize=(style.WIDTH, 7.2), layout="constrained")
     upper, lower = np.ravel(drawing.subfigures(2, 1, height_ratios=[1.15, 1]))
     all_k = sorted(set(runs["k"]))
     over_ne = over_seeds(runs, ["recipe", "k", "ne"], "accuracy")
     curves = np.atleast_1d(upper.subplots(1, len(all_k)))
     for ax, k in zip(curves, all_k, strict=True):
         _accuracy(ax, cells(over_ne, k=k), recipes)
-        ax.set_title(f"accuracy over ne, k = {k}")
+        ax.set_title(f"k = {k}: accuracy over ne")
     curves[0].set_ylabel("test accuracy, %")
     upper.legend(*_all_labels(curves, recipes), loc="outside right upper")
     at_most = cells(table, ne=most)
@@ -43,7 +43,7 @@ def routers_side_by_side(tables: Tables) -> Figure | None:
         ax.set_title(label, fontsize=9)
     for k, face in ((1, "white"), (2, style.GREY)):
         axes[-1].plot([], [], "o", color=style.GREY, markerfacecolor=face, label=f"k = {k}")
-    axes[-1].legend(loc="lower right")
+    legend_above(lower, axes[-1], 2)
     best = at_most.loc[at_most["accuracy"].idxmax()]
     even = at_most.loc[at_most["max_violation"].idxmin()]
     return Figure(

@@ -1,7 +1,8 @@
 """One visual language: the same colour for the same ne, k, lc or recipe everywhere.
 
-Okabe and Ito's colours for what has no order, cividis for what has; markers repeat what colours
-say; the base model, one expert, is always blue.
+Okabe and Ito's colours for recipes, shades for what has an order (violet for k, green for lc), so
+that no colour means two things in one figure; cividis for heatmaps; markers repeat what colours
+say. The base model, one expert, is always blue, and a mixture beside it orange.
 """
 
 import io
@@ -15,7 +16,8 @@ from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Drawing
 
-BASE = "#0072B2"
+WIDTH = 7.6  # inches: with text of 10 points, still readable at half a page's width
+BASE, MIXTURE = "#0072B2", "#E69F00"
 INK, GREY, PALE = "#222222", "#767676", "#e3e3e3"
 RECIPE = {
     "blog": "#D55E00",
@@ -28,10 +30,14 @@ RECIPE = {
     "dense-active": "#8C6D31",
     "dense-total": "#5254A3",
 }
-K = {1: "#000000", 2: "#D55E00", 3: "#009E73", 4: "#56B4E9"}
+K = {1: "#000000", 2: "#5A189A", 3: "#9D4EDD", 4: "#C9A0F0"}
 MARKERS = "osD^vPX*<>"
+SHOWN_NE = (1, 2, 3, 4, 6, 8, 12, 16, 32, 64)  # on axes: the others are too close to be labelled
+LONG_TEXT = 4  # characters, in a cell of a heatmap
 COUNTS = "cividis"
 SIGNED = "RdBu_r"
+
+DPI = 180
 
 STYLE = {
     "font.family": "DejaVu Sans",
@@ -90,23 +96,21 @@ class Figure(NamedTuple):
         """The file: the same figure always gives the same bytes."""
         file = io.BytesIO()
         if self.dense:
-            self.drawing.savefig(file, format="png", dpi=130, metadata={"Software": None})
+            self.drawing.savefig(file, format="png", dpi=DPI, metadata={"Software": None})
         else:
             self.drawing.savefig(file, format="svg", metadata={"Date": None, "Creator": None})
         return file.getvalue()
 
 
-def canvas(
-    rows: int, columns: int, width: float, height: float, **options: Any
-) -> tuple[Drawing, np.ndarray]:
-    """A drawing of rows × columns axes; width and height in inches."""
-    drawing = Drawing(figsize=(width, height), layout="constrained")
+def canvas(rows: int, columns: int, height: float, **options: Any) -> tuple[Drawing, np.ndarray]:
+    """A drawing of rows × columns axes as wide as a page; height in inches."""
+    drawing = Drawing(figsize=(WIDTH, height), layout="constrained")
     return drawing, drawing.subplots(rows, columns, squeeze=False, **options)
 
 
 def lc_colors(values: Sequence[float]) -> dict[float, Any]:
     """Light to dark as lc grows."""
-    steps = np.linspace(0.92, 0.05, max(len(values), 2))
+    steps = np.linspace(0.8, 0.08, max(len(values), 2))
     return dict(zip(sorted(values), colormaps["viridis"](steps), strict=False))
 
 
@@ -133,16 +137,22 @@ def plot_lines(
             markeredgewidth=0.6,
         )
         low, high = scale * points["low"], scale * points["high"]
-        ax.fill_between(xs, low, high, color=colors[value], alpha=0.16, linewidth=0)
+        ax.fill_between(xs, low, high, color=colors[value], alpha=0.14, linewidth=0)
 
 
 def ne_axis(ax: Axes, values: Sequence[int]) -> None:
     """Experts on a logarithmic axis, since each doubling is as much as the last."""
     ax.set_xscale("log", base=2)
-    shown = [value for value in sorted(set(values)) if value not in (7, 12)]
+    shown = [value for value in sorted(set(values)) if value in SHOWN_NE]
     ax.set_xticks(shown, [str(value) for value in shown])
     ax.minorticks_off()
     ax.set_xlabel("experts, ne")
+
+
+def legend_above(drawing: Any, ax: Axes, columns: int) -> None:
+    """One legend for all panels of a figure or subfigure, where it hides no line."""
+    handles, labels = ax.get_legend_handles_labels()
+    drawing.legend(handles, labels, loc="outside upper center", ncols=columns)
 
 
 def heatmap(
@@ -151,17 +161,22 @@ def heatmap(
     limits: tuple[float, float],
     cmap: str = COUNTS,
     texts: np.ndarray | None = None,
+    text_size: float = 7,
 ) -> Any:
-    """values (rows, columns); texts: what to write into the cells."""
+    """values (rows, columns), pale where nan; texts: what to write into the cells."""
     ax.grid(visible=False)
+    ax.set_facecolor(PALE)
     image = ax.imshow(values, cmap=cmap, vmin=limits[0], vmax=limits[1], aspect="auto")
     for spine in ax.spines.values():
         spine.set_visible(False)
     ax.tick_params(length=0)
     if texts is not None:
         for (row, column), text in np.ndenumerate(texts):
+            if not text:
+                continue
             red, green, blue, _ = image.cmap(image.norm(values[row, column]))
-            dark = 0.3 * red + 0.59 * green + 0.11 * blue < 0.5
-            color = "white" if dark else INK
-            ax.text(column, row, text, ha="center", va="center", color=color, fontsize=6.5)
+            dark = 0.3 * red + 0.59 * green + 0.11 * blue < 0.5 and np.isfinite(values[row, column])
+            size = text_size if len(text) < LONG_TEXT else text_size - 1
+            place = {"ha": "center", "va": "center", "fontsize": size}
+            ax.text(column, row, text, color="white" if dark else INK, **place)
     return image

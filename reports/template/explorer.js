@@ -1,5 +1,5 @@
 "use strict";
-// The page's state is five choices; show() draws all panels from them, in one go.
+// The page's state is six choices; show() draws all panels from them, in one go.
 // Nothing from the data is ever parsed as HTML: text goes in as text.
 
 const data = JSON.parse(document.getElementById("data").textContent);
@@ -34,6 +34,9 @@ function offered(knob, value) {
     && before.every((other) => trial[other] === state[other]));
 }
 
+/** How a knob is called, beside its symbol. */
+const NAMES = { recipe: "recipe", ne: "experts", k: "chosen per image", lc: "gate-loss weight" };
+
 function choose(change) {
   Object.assign(state, change);
   const trial = trialOf(state);
@@ -42,10 +45,13 @@ function choose(change) {
   show();
 }
 
+const cellOf = (trial) => Object.fromEntries(KNOBS.map((knob) => [knob, trial[knob]]));
+const told = (trial) => `${trial.recipe}, ne = ${trial.ne}, k = ${trial.k}, lc = ${trial.lc}`;
+
 // --- the address
 
 function remember() {
-  const pairs = [...KNOBS, "seed"].map((name) => `${name}=${encodeURIComponent(state[name])}`);
+  const pairs = [...KNOBS, "seed", "digit"].map((name) => `${name}=${encodeURIComponent(state[name])}`);
   const fragment = `#${pairs.join("&")}`;
   if (location.hash !== fragment) history.pushState(null, "", fragment);
 }
@@ -58,6 +64,7 @@ function recall() {
   for (const knob of KNOBS) state[knob] = trial[knob];
   const seed = asked.seed === undefined || asked.seed === "mean" ? "mean" : +asked.seed;
   state.seed = trial.seeds.includes(seed) ? seed : "mean";
+  state.digit = data.digits[+asked.digit] === undefined ? 0 : +asked.digit;
 }
 
 const mean = (values) => values.reduce((a, b) => a + b, 0) / values.length;
@@ -75,12 +82,12 @@ function element(name, attributes = {}, ...children) {
 
 function buildControls() {
   for (const knob of KNOBS) {
-    const group = element("fieldset", {}, element("legend", {}, knob));
+    const symbol = knob === "recipe" ? [] : [" ", element("i", {}, knob)];
+    const group = element("fieldset", {}, element("legend", {}, NAMES[knob], ...symbol));
     for (const value of valuesOf(knob)) {
       const input = element("input", { type: "radio", name: knob, value, "aria-label": `${knob} ${value}` });
       input.addEventListener("change", () => {
-        const trial = nearest(knob, value);
-        choose(Object.fromEntries(KNOBS.map((name) => [name, trial[name]])));
+        choose(cellOf(nearest(knob, value)));
       });
       group.append(element("label", { class: "pill" }, input, element("span", {}, String(value))));
     }
@@ -116,19 +123,24 @@ function buildTour() {
   const still = find((t) => t.k === 1 && t.recipe !== "switch");
   if (still) stops.push([`${many} experts, k = 1: a router that never trains`, still, 0]);
   const loose = find((t) => t.k === 2 && t.lc === 0);
-  if (loose) stops.push(["no gate loss: who is idle?", loose, 0]);
+  if (loose) stops.push(["no gate loss: a few experts do the work", loose, 0]);
   const best = data.trials.reduce((a, t) => (mean(t.accuracy) > mean(a.accuracy) ? t : a));
   stops.push(["the best of all", best, "mean"]);
   for (const [label, trial, seed] of stops) {
     const button = element("button", { type: "button" }, label);
-    button.addEventListener("click", () =>
-      choose({ recipe: trial.recipe, ne: trial.ne, k: trial.k, lc: trial.lc, seed }));
+    button.addEventListener("click", () => choose({ ...cellOf(trial), seed }));
+    button.isShown = () => same(trial, state) && state.seed === seed;
     $("tour").append(button);
   }
 }
 
+function showTour() {
+  for (const button of document.querySelectorAll("#tour button")) button.setAttribute("aria-pressed", button.isShown());
+}
+
 // --- drawing
 
+const BASE = "#0072b2", THIS = "#e69f00", INK = "#1d1f21", LINE = "#dfe2e6";
 const SVG = "http://www.w3.org/2000/svg";
 function shape(name, attributes, text) {
   const node = document.createElementNS(SVG, name);
@@ -143,6 +155,8 @@ function draw(id, width, height, label, shapes) {
   svg.setAttribute("aria-label", label);
   svg.replaceChildren(...shapes);
 }
+/** The room that a drawing has, so that its text is as large on a phone as anywhere. */
+const room = (node) => Math.max(260, node.parentElement.clientWidth - 2 * parseFloat(getComputedStyle(node.parentElement).paddingLeft));
 const percent = (share, digits = 1) => `${(100 * share).toFixed(digits)} %`;
 
 // cividis, in nine steps
@@ -175,103 +189,156 @@ function showAccuracy(trial) {
   $("interval").textContent = state.seed === "mean" && trial.seeds.length > 1
     ? `± ${(100 * halfWidth(trial.accuracy)).toFixed(2)} points, 95 % over ${trial.seeds.length} seeds`
     : `seed ${state.seed === "mean" ? trial.seeds[0] : state.seed}`;
+  $("network-loss").textContent = pick(trial, trial.networkLoss).toFixed(3);
+  $("gate-loss").textContent = pick(trial, trial.gateLoss).toFixed(3);
   const all = data.trials.map((t) => mean(t.accuracy));
   const place = all.filter((a) => a > mean(trial.accuracy)).length + 1;
-  $("rank").textContent = `Place ${place} of ${all.length} trials, by mean accuracy. `
-    + `Network loss ${pick(trial, trial.networkLoss).toFixed(3)}, gate loss ${pick(trial, trial.gateLoss).toFixed(3)}.`;
-  const recipes = valuesOf("recipe"), [low, high] = [Math.min(...all), Math.max(...all)];
-  const x = (a) => 80 + 680 * (a - low) / (high - low || 1);
-  const shapes = recipes.map((name, i) => shape("text", { x: 74, y: 22 + 20 * i, "text-anchor": "end" }, name));
-  data.trials.forEach((t, i) => {
-    const y = 18 + 20 * recipes.indexOf(t.recipe);
-    const dot = shape("circle", { cx: x(all[i]), cy: y, r: t === trial ? 7 : 3,
-      fill: t === trial ? "#d55e00" : "#8b9199", "fill-opacity": t === trial ? 1 : 0.55 });
-    titled(dot, `${t.recipe}, ne ${t.ne}, k ${t.k}, lc ${t.lc}: ${percent(all[i], 2)}`);
-    dot.style.cursor = "pointer";
-    dot.addEventListener("click", () => choose({ recipe: t.recipe, ne: t.ne, k: t.k, lc: t.lc }));
-    if (t === trial) shapes.push(dot); else shapes.splice(recipes.length, 0, dot);
-  });
-  const bottom = 24 + 20 * recipes.length;
-  for (let i = 0; i <= 4; i++) {
-    const a = low + (high - low) * i / 4;
-    shapes.push(shape("text", { x: x(a), y: bottom + 8, "text-anchor": "middle" }, percent(a, 1)));
+  $("rank").textContent = `Place ${place} of ${all.length}`;
+  showStrip(trial, all, accuracy, place);
+}
+
+/** All trials on one scale, a row a recipe: where this one stands, and a way to the others. */
+function showStrip(trial, all, accuracy, place) {
+  const recipes = valuesOf("recipe"), width = room($("strip"));
+  const low = Math.min(...all, accuracy), high = Math.max(...all, accuracy);
+  const x = (a) => 68 + (width - 92) * (a - low) / (high - low || 1);
+  const row = (name) => 20 + 26 * recipes.indexOf(name), bottom = 20 + 26 * recipes.length;
+  const step = [0.005, 0.01, 0.02, 0.05, 0.1].find((s) => (high - low) / s <= width / 80) || 0.2;
+  const shapes = [];
+  for (let tick = Math.ceil(low / step); tick * step <= high; tick++) {
+    const at = x(tick * step);
+    shapes.push(shape("line", { x1: at, x2: at, y1: 6, y2: bottom - 8, stroke: LINE }),
+      shape("text", { x: at, y: bottom + 8, "text-anchor": "middle" }, `${+(100 * tick * step).toFixed(1)} %`));
   }
-  draw("strip", 800, bottom + 14, `Accuracy ${percent(accuracy, 2)}, place ${place} of ${all.length}`, shapes);
+  for (const name of recipes) shapes.push(shape("text", { x: 52, y: row(name) + 4, "text-anchor": "end" }, name));
+  data.trials.forEach((t, i) => {
+    if (same(t, trial)) return;
+    const dot = shape("circle", { cx: x(all[i]), cy: row(t.recipe), r: 5, fill: "#8b9199", "fill-opacity": 0.5, class: "trial" });
+    dot.addEventListener("click", () => choose(cellOf(t)));
+    shapes.push(titled(dot, `${told(t)}: ${percent(all[i], 2)}`));
+  });
+  shapes.push(titled(shape("circle", { cx: x(accuracy), cy: row(trial.recipe), r: 9, fill: THIS, stroke: INK, "stroke-width": 2 }),
+    `${told(trial)}: ${percent(accuracy, 2)}`));
+  draw("strip", width, bottom + 14, `Accuracy ${percent(accuracy, 2)}, place ${place} of ${all.length} trials`, shapes);
+}
+
+/** Of the same recipe, and the same lc where there is one. */
+function baseOf(trial) {
+  const ofRecipe = data.trials.filter((t) => t.recipe === trial.recipe && t.ne === 1);
+  return ofRecipe.find((t) => t.lc === trial.lc) || ofRecipe[0];
 }
 
 function showBars(trial) {
-  const base = data.trials.find((t) => t.recipe === trial.recipe && t.ne === 1 && t.lc === trial.lc)
-    || data.trials.find((t) => t.recipe === trial.recipe && t.ne === 1);
-  const ours = pick(trial, trial.classes);
+  const base = baseOf(trial), ours = pick(trial, trial.classes);
   const theirs = base ? DIGITS.map((d) => mean(base.classes.map((c) => c[d]))) : null;
-  const low = Math.floor(10 * Math.min(...ours, ...(theirs || [1]))) / 10 - 0.001;
-  const height = (a) => Math.max(0, 190 * (a - low) / (1 - low));
-  const shapes = [];
+  $("bars-note").textContent = (base ? `Left, blue: the base, one expert of the same recipe (mean of ${base.seeds.length}). Right, hatched: this trial`
+    : "This trial; its recipe has no base")
+    + (state.seed === "mean" && trial.seeds.length > 1 ? ", with 95 % intervals." : ".");
+  const width = room($("bars")), wide = (width - 44) / 10;
+  const low = Math.min(0.9, Math.floor(10 * Math.min(...ours, ...(theirs || [1])) - 0.3) / 10);
+  const y = (a) => 206 - 190 * Math.max(0, a - low) / (1 - low);
+  const hatch = shape("pattern", { id: "hatch", width: 5, height: 5, patternUnits: "userSpaceOnUse", patternTransform: "rotate(45)" });
+  hatch.append(shape("rect", { width: 5, height: 5, fill: THIS }), shape("rect", { width: 1, height: 5, fill: "#fff" }));
+  const shapes = [hatch];
   for (let i = 0; i <= 4; i++) {
-    const a = low + (1 - low) * i / 4, y = 200 - height(a);
-    shapes.push(shape("line", { x1: 34, x2: 470, y1: y, y2: y, stroke: "#dfe2e6" }),
-      shape("text", { x: 30, y: y + 4, "text-anchor": "end" }, `${(100 * a).toFixed(0)}`));
+    const a = low + (1 - low) * i / 4;
+    shapes.push(shape("line", { x1: 36, x2: width, y1: y(a), y2: y(a), stroke: LINE }),
+      shape("text", { x: 30, y: y(a) + 4, "text-anchor": "end" }, `${+(100 * a).toFixed(1)}`));
   }
+  const bar = (x, value, attributes, text) => titled(shape("rect",
+    { x, y: y(value), width: 0.4 * wide, height: 206 - y(value), ...attributes }), text);
+  const whisker = (x, values) => {
+    const half = halfWidth(values), at = mean(values);
+    return shape("line", { x1: x, x2: x, y1: y(Math.min(1, at + half)), y2: y(at - half), stroke: INK, "pointer-events": "none" });
+  };
   for (const d of DIGITS) {
-    const x = 40 + 43 * d;
-    if (theirs) shapes.push(titled(shape("rect", { x, y: 200 - height(theirs[d]), width: 17, height: height(theirs[d]), fill: "#0072b2" }),
-      `base, digit ${d}: ${percent(theirs[d])}`));
-    shapes.push(titled(shape("rect", { x: x + 18, y: 200 - height(ours[d]), width: 17, height: height(ours[d]), fill: "#d55e00", "data-digit": d }),
-      `digit ${d}: ${percent(ours[d])}`));
-    shapes.push(shape("text", { x: x + 17, y: 215, "text-anchor": "middle" }, d));
+    const x = 40 + wide * d, middle = x + 0.63 * wide;
+    if (theirs) shapes.push(bar(x, theirs[d], { fill: BASE, "data-digit": d }, `base, digit ${d}: ${percent(theirs[d])}`),
+      whisker(x + 0.2 * wide, base.classes.map((c) => c[d])));
+    shapes.push(bar(x + 0.43 * wide, ours[d], { fill: "url(#hatch)", "data-digit": d, "data-accuracy": ours[d] }, `digit ${d}: ${percent(ours[d])}`));
+    if (state.seed === "mean" && trial.seeds.length > 1) shapes.push(whisker(middle, trial.classes.map((c) => c[d])));
+    shapes.push(shape("text", { x: x + 0.42 * wide, y: 222, "text-anchor": "middle" }, d));
   }
-  draw("bars", 480, 220, `Accuracy by digit, in per cent: ${ours.map((a, d) => `${d}: ${percent(a)}`).join(", ")}`, shapes);
+  draw("bars", width, 226, `Accuracy by digit, in per cent: ${ours.map((a, d) => `${d}: ${percent(a)}`).join(", ")}`, shapes);
 }
 
+const BRIGHTEST_ERROR = 0.1; // of a digit's images, as in the report's figures
+
 function showConfusion(trial) {
-  const counts = pick(trial, trial.confusion), shapes = [];
-  $("confusion-note").textContent = "Rows: true digit. Columns: prediction. Images of the test set"
-    + (state.seed === "mean" ? ", mean over seeds." : ".");
+  const counts = pick(trial, trial.confusion), shapes = [], worst = { n: 0 };
+  const width = room($("confusion")), wide = (width - 22) / 10;
   for (const row of DIGITS) {
     const total = DIGITS.reduce((sum, c) => sum + counts[10 * row + c], 0);
-    shapes.push(shape("text", { x: 16, y: 37 + 24 * row, "text-anchor": "end" }, row),
-      shape("text", { x: 42 + 44 * row, y: 12, "text-anchor": "middle" }, row));
+    shapes.push(shape("text", { x: 14, y: 35 + 22 * row, "text-anchor": "end" }, row),
+      shape("text", { x: 20 + wide * (row + 0.5), y: 13, "text-anchor": "middle" }, row));
     for (const column of DIGITS) {
-      const n = counts[10 * row + column], share = n / total;
-      const cell = shape("rect", { x: 21 + 44 * column, y: 20 + 24 * row, width: 43, height: 23, fill: shade(share), "data-digit": row });
+      const n = counts[10 * row + column], share = Math.min(1, n / total / BRIGHTEST_ERROR), right = row === column;
+      if (!right && n > worst.n) Object.assign(worst, { n, row, column });
+      const cell = shape("rect", { x: 20 + wide * column, y: 20 + 22 * row, width: wide - 1, height: 21,
+        fill: right ? "#e3e3e3" : shade(share), "data-digit": row });
       shapes.push(titled(cell, `${row} taken for ${column}: ${n.toFixed(0)} of ${total.toFixed(0)}`));
-      if (n >= 0.5) shapes.push(shape("text", { x: 42 + 44 * column, y: 36 + 24 * row, "text-anchor": "middle",
-        style: `fill:${share > 0.55 ? "#1d1f21" : "#fff"};pointer-events:none`, "data-count": `${row},${column}` }, n.toFixed(0)));
+      if (n >= 0.5) shapes.push(shape("text", { x: 20 + wide * (column + 0.5), y: 35 + 22 * row, "text-anchor": "middle",
+        style: `fill:${right || share > 0.55 ? INK : "#fff"};pointer-events:none`, "data-count": `${row},${column}` }, n.toFixed(0)));
     }
   }
-  draw("confusion", 466, 264, "Confusion matrix", shapes);
+  $("confusion-note").textContent = `Test images, a row for each true digit, a column for each prediction${state.seed === "mean" ? ", mean over seeds" : ""}. `
+    + `The diagonal is right; the brighter, the more errors. Most often a ${worst.row} is taken for a ${worst.column}.`;
+  draw("confusion", width, 242, `Confusion matrix; most often a ${worst.row} is taken for a ${worst.column}, ${worst.n.toFixed(0)} times`, shapes);
 }
 
 /** Experts of a seed with their (10) shares of each digit, sorted by the digit they take most of. */
 function expertsOf(trial, place) {
   const slots = trial.slots[place];
   const total = DIGITS.map((d) => [...Array(trial.ne).keys()].reduce((sum, e) => sum + slots[10 * e + d], 0) / trial.k);
-  const experts = [...Array(trial.ne).keys()].map((id) => ({ id, shares: DIGITS.map((d) => slots[10 * id + d] / total[d]) }));
+  const experts = [...Array(trial.ne).keys()].map((id) => ({ id,
+    images: DIGITS.reduce((sum, d) => sum + slots[10 * id + d], 0),
+    shares: DIGITS.map((d) => slots[10 * id + d] / total[d]) }));
   const top = (e) => Math.max(...e.shares), best = (e) => e.shares.indexOf(top(e));
   return experts.sort((a, b) => best(a) - best(b) || top(b) - top(a));
 }
 
-function showSlots(trial) {
-  const place = state.seed === "mean" ? 0 : trial.seeds.indexOf(state.seed);
-  const experts = expertsOf(trial, place), shapes = [], width = Math.max(26, Math.min(70, 760 / trial.ne));
-  $("slots-note").textContent = `The share of a digit's test images that an expert sees, seed ${trial.seeds[place]}`
-    + (state.seed === "mean" ? " (experts of different seeds have nothing in common to average)" : "")
-    + ". Sorted by the digit that an expert takes most of.";
-  experts.forEach((expert, i) => {
-    const name = shape("text", { x: 24 + width * (i + 0.5), y: 12, "text-anchor": "middle", "data-expert": expert.id }, expert.id);
-    shapes.push(name);
-    for (const d of DIGITS) {
-      const cell = shape("rect", { x: 24 + width * i, y: 18 + 20 * d, width: width - 1, height: 19,
-        fill: shade(expert.shares[d]), "data-expert": expert.id, "data-digit": d });
-      titled(cell, `expert ${expert.id} sees ${percent(expert.shares[d])} of the ${d}s`);
-      cell.addEventListener("pointerenter", () => light(expert.id, d));
-      cell.addEventListener("pointerleave", unlight);
-      shapes.push(cell);
-    }
+/** What cannot be averaged over seeds is of seed 0, or of the chosen one. */
+const shownSeed = (trial) => (state.seed === "mean" ? trial.seeds[0] : state.seed);
+const shownExperts = (trial) => expertsOf(trial, trial.seeds.indexOf(shownSeed(trial)));
+
+/** One table: a column an expert, with its pictures above and its share of each digit below. */
+function showExperts(trial) {
+  const experts = shownExperts(trial), seed = shownSeed(trial);
+  const gates = new Map(seed === 0 ? gatesOf(trial) : []);
+  $("experts-note").textContent = `Seed ${seed}${state.seed === "mean" ? " (experts of different seeds have nothing in common to average)" : ""}. `
+    + "Numbers: of each digit's test images, the per cent that the expert sees"
+    + (trial.k > 1 ? `; a row sums to ${100 * trial.k}, since each image goes to ${trial.k}.` : ".")
+    + " Sorted by the digit that an expert takes most of. Point at an expert, or at a digit.";
+  const head = experts.map(({ id, images }) => {
+    const cell = element("th", { scope: "col", tabindex: 0, "data-expert": id }, element("small", {}, "expert "), String(id));
+    cell.title = `expert ${id} sees ${images} test images`;
+    if (gates.has(id)) cell.classList.add("asked");
+    return cell;
   });
-  for (const d of DIGITS) shapes.push(shape("text", { x: 18, y: 32 + 20 * d, "text-anchor": "end", "data-row": d }, d));
-  draw("slots", 28 + width * trial.ne, 222, `Digit by expert, ${trial.ne} experts`, shapes);
-  $("slots").style.maxWidth = `${1.3 * (28 + width * trial.ne)}px`;
+  const rows = DIGITS.map((d) => element("tr", {}, element("th", { scope: "row", tabindex: 0, "data-digit": d }, String(d)),
+    ...experts.map(({ id, shares }) => {
+      const cell = element("td", { "data-expert": id, "data-digit": d }, shares[d] >= 0.005 ? (100 * shares[d]).toFixed(0) : "");
+      cell.style.background = shade(shares[d]);
+      cell.style.color = shares[d] > 0.55 ? INK : "#fff";
+      cell.title = `expert ${id} sees ${percent(shares[d])} of the ${d}s`;
+      return cell;
+    })));
+  const pictures = ["looks for", "gets"].map((name) => element("tr", { class: "pictures" }, element("th", { scope: "row" }, name),
+    ...experts.map(({ id }) => element("td", { "data-expert": id }))));
+  const body = element("tbody", {}, ...(seed === 0 && trial.picture ? pictures : []), ...rows);
+  $("experts").replaceChildren(element("thead", {}, element("tr", {}, element("td"), ...head)), body);
+  if (!trial.picture || seed !== 0) {
+    $("pictures-note").textContent = "Pictures of what routers look for are kept for seed 0 alone.";
+    return;
+  }
+  $("pictures-note").textContent = "Above: the router's weights, red where ink speaks for the expert, blue against; and the mean of the test images that it gets.";
+  sprite(trial.picture, (context) => {
+    if (trialOf(state) !== trial || shownSeed(trial) !== 0) return;
+    experts.forEach(({ id, images }, i) => {
+      pictures[0].children[i + 1].replaceChildren(tile(context, id, 0, `router weights of expert ${id}`, true));
+      pictures[1].children[i + 1].replaceChildren(images ? tile(context, id, 1, `mean image that expert ${id} sees`, false) : "none");
+    });
+  });
 }
 
 // --- pictures
@@ -304,37 +371,34 @@ function tile(context, column, row, label, signed) {
   return canvas;
 }
 
-function showPictures(trial) {
-  const experts = expertsOf(trial, 0);
-  if (!trial.picture) return $("pictures").replaceChildren("No pictures of this trial.");
-  return sprite(trial.picture, (context) => {
-    if (trialOf(state) !== trial) return;
-    $("pictures").replaceChildren(...experts.map(({ id, shares }) => {
-      const most = DIGITS.filter((d) => shares[d] >= 0.5);
-      const node = element("figure", { tabindex: 0, "data-expert": id },
-        tile(context, id, 0, `router weights of expert ${id}`, true),
-        tile(context, id, 1, `mean image that expert ${id} sees`, false),
-        element("figcaption", {}, `expert ${id}`));
-      node.title = most.length ? `sees most of the ${most.join(", ")}s` : "sees no digit's most";
-      for (const enter of ["pointerenter", "focus"]) node.addEventListener(enter, () => light(id));
-      for (const leave of ["pointerleave", "blur"]) node.addEventListener(leave, unlight);
-      return node;
-    }));
-  });
-}
+// --- lighting up
 
-/** Lights up an expert with its digits, or a digit with its experts. */
+const MUCH = 0.3; // of a digit's images: what counts as one of an expert's digits
+
+/** Lights up an expert with its digits, or a digit with its experts, or one cell's both. */
 function light(expert, digit) {
-  const { shares } = expertsOf(trialOf(state), 0).find((e) => e.id === expert);
-  const digits = digit === undefined ? DIGITS.filter((d) => shares[d] >= 0.3) : [digit];
-  for (const node of document.querySelectorAll("#pictures figure")) node.classList.toggle("lit", +node.dataset.expert === expert);
-  for (const node of document.querySelectorAll("#slots rect")) {
-    node.classList.toggle("dim", +node.dataset.expert !== expert && !(digit !== undefined && +node.dataset.digit === digit));
+  const experts = shownExperts(trialOf(state));
+  const digits = digit !== undefined ? [digit] : DIGITS.filter((d) => experts.find((e) => e.id === expert).shares[d] >= MUCH);
+  const ids = expert !== undefined ? [expert] : experts.filter((e) => e.shares[digit] >= MUCH).map((e) => e.id);
+  for (const node of document.querySelectorAll("#experts [data-expert], #experts [data-digit]")) {
+    const mine = node.dataset.expert !== undefined && ids.includes(+node.dataset.expert);
+    const its = node.dataset.digit !== undefined && digits.includes(+node.dataset.digit);
+    const isCell = node.dataset.expert !== undefined && node.dataset.digit !== undefined;
+    const on = isCell ? (expert === undefined ? its : mine) : mine || its;
+    node.classList.toggle("dim", !on);
+    node.classList.toggle("lit", on && node.tagName === "TH");
   }
-  for (const node of document.querySelectorAll("#bars rect[data-digit]")) node.classList.toggle("dim", !digits.includes(+node.dataset.digit));
+  for (const node of document.querySelectorAll("svg rect[data-digit]")) node.classList.toggle("dim", !digits.includes(+node.dataset.digit));
 }
 function unlight() {
   for (const node of document.querySelectorAll(".lit, .dim")) node.classList.remove("lit", "dim");
+}
+function lightFrom(event) {
+  const node = event.target.closest && event.target.closest("[data-expert], [data-digit]");
+  unlight();
+  if (!node) return;
+  const [expert, digit] = [node.dataset.expert, node.dataset.digit].map((text) => (text === undefined ? undefined : +text));
+  light(expert, digit);
 }
 
 // --- one digit
@@ -345,49 +409,64 @@ function buildDigits() {
     $("digits").replaceChildren(...data.digits.map((digit, i) => {
       const button = element("button", { type: "button", "aria-label": `test image ${i + 1}, a ${digit}` },
         tile(context, i, 0, `a handwritten ${digit}`, false));
-      button.addEventListener("click", () => { state.digit = i; showDigit(trialOf(state)); });
+      button.addEventListener("click", () => choose({ digit: i }));
       return button;
     }));
     showDigit(trialOf(state));
   });
 }
 
+/** Pairs of expert and gate of the picked digit, the largest first; of seed 0. */
+function gatesOf(trial) {
+  const told = trial.gates[state.digit] || [], pairs = [];
+  for (let i = 1; i < told.length; i += 2) pairs.push([told[i], told[i + 1]]);
+  return pairs.sort((a, b) => b[1] - a[1]);
+}
+
 function showDigit(trial) {
   [...$("digits").children].forEach((button, i) => button.setAttribute("aria-pressed", i === state.digit));
-  const told = trial.gates[state.digit];
-  if (!told) return $("picked").replaceChildren("Seed 0 is not in this trial.");
-  const digit = data.digits[state.digit];
-  const lines = [element("strong", { id: "prediction" }, `A ${digit}, taken for a ${told[0]}`)];
-  for (let i = 1; i < told.length; i += 2) {
+  if (!trial.gates[state.digit]) return $("picked").replaceChildren("Seed 0 is not in this trial.");
+  const digit = data.digits[state.digit], predicted = trial.gates[state.digit][0];
+  const lines = [element("strong", { id: "prediction" }, `A ${digit}, taken for a ${predicted}`)];
+  for (const [id, gate] of gatesOf(trial)) {
     const bar = element("i");
-    bar.style.width = `${100 * Math.min(1, told[i + 1])}%`;
-    lines.push(element("div", { class: "gate" }, element("span", {}, `expert ${told[i]}`), element("span", {}, bar),
-      element("span", {}, told[i + 1].toFixed(3))));
+    bar.style.width = `${100 * Math.min(1, gate)}%`;
+    lines.push(element("div", { class: "gate" }, element("span", {}, `expert ${id}`), element("span", {}, bar),
+      element("span", {}, gate.toFixed(3))));
   }
-  return $("picked").replaceChildren(...lines);
+  const shown = element("div", { class: "gates" }, ...lines);
+  $("picked").classList.toggle("wrong", digit !== predicted);
+  if (!data.digitsPicture) return $("picked").replaceChildren(shown);
+  return sprite(data.digitsPicture, (context) =>
+    $("picked").replaceChildren(tile(context, state.digit, 0, `the picked digit, a ${digit}`, false), shown));
 }
 
 // --- curves
 
-const CURVES = { network_loss: "network loss", gate_loss: "gate loss", test_accuracy: "test accuracy" };
+const CURVES = { network_loss: "network loss, nats", gate_loss: "gate loss", test_accuracy: "test accuracy, %" };
 function showCurves(trial) {
+  const narrow = matchMedia("(max-width: 44rem)").matches;
+  const width = narrow ? room($("curves")) : (room($("curves")) - 32) / 3;
   const charts = Object.entries(CURVES).map(([name, title]) => {
-    const lists = trial.curves[name], all = lists.flat();
+    const lists = trial.curves[name], all = lists.flat(), scale = name === "test_accuracy" ? 100 : 1;
     const [low, high] = [Math.min(...all), Math.max(...all)], n = lists[0].length;
-    const x = (i) => 42 + 250 * (n > 1 ? i / (n - 1) : 0.5);
-    const y = (v) => 150 - 125 * (v - low) / (high - low || 1);
+    const x = (i) => 48 + (width - 64) * (n > 1 ? i / (n - 1) : 0.5);
+    const y = (v) => 150 - 122 * (v - low) / (high - low || 1);
     const line = (values, attributes) => shape("polyline", { fill: "none", points: values.map((v, i) => `${x(i)},${y(v)}`).join(" "), ...attributes });
-    const shapes = [shape("text", { x: 42, y: 14, "font-weight": "bold" }, title),
-      shape("text", { x: 38, y: y(high) + 4, "text-anchor": "end" }, high.toPrecision(3)),
-      shape("text", { x: 38, y: y(low) + 4, "text-anchor": "end" }, low.toPrecision(3)),
-      shape("text", { x: x(0), y: 168, "text-anchor": "middle" }, "1"),
-      shape("text", { x: x(n - 1), y: 168, "text-anchor": "middle" }, `${n}`),
-      shape("text", { x: 167, y: 168, "text-anchor": "middle" }, "epoch"),
+    const shapes = [shape("text", { x: 48, y: 14, "font-weight": "bold" }, title)];
+    for (let i = 0; i <= 2; i++) {
+      const v = low + (high - low) * i / 2;
+      shapes.push(shape("line", { x1: 48, x2: width - 16, y1: y(v), y2: y(v), stroke: LINE }),
+        shape("text", { x: 42, y: y(v) + 4, "text-anchor": "end" }, (scale * v).toPrecision(3)));
+      if (high === low) break;
+    }
+    for (let i = 0; i < n; i += Math.ceil(n / 8)) shapes.push(shape("text", { x: x(i), y: 168, "text-anchor": "middle" }, `${i + 1}`));
+    shapes.push(shape("text", { x: (48 + width - 16) / 2, y: 184, "text-anchor": "middle" }, "epoch"),
       ...lists.map((values) => line(values, { stroke: "#8b9199", "stroke-opacity": 0.5 })),
-      line(pick(trial, lists), { stroke: "#d55e00", "stroke-width": 2.5 })];
+      line(pick(trial, lists), { stroke: INK, "stroke-width": 5 }), line(pick(trial, lists), { stroke: THIS, "stroke-width": 3 }));
     const svg = document.createElementNS(SVG, "svg");
     svg.setAttribute("role", "img");
-    draw(svg, 300, 174, `${title} over ${n} epochs, at the end ${pick(trial, lists).at(-1).toPrecision(4)}`, shapes);
+    draw(svg, width, 190, `${title} over ${n} epochs, at the end ${pick(trial, lists).at(-1).toPrecision(4)}`, shapes);
     return svg;
   });
   $("curves").replaceChildren(...charts);
@@ -398,11 +477,11 @@ function showCurves(trial) {
 function show() {
   const trial = trialOf(state);
   showControls(trial);
+  showTour();
   showAccuracy(trial);
   showBars(trial);
   showConfusion(trial);
-  showSlots(trial);
-  showPictures(trial);
+  showExperts(trial);
   showDigit(trial);
   showCurves(trial);
 }
@@ -412,5 +491,9 @@ buildControls();
 buildTour();
 buildDigits();
 show();
+for (const name of ["pointerover", "focusin"]) document.addEventListener(name, lightFrom);
+for (const name of ["pointerleave", "focusout"]) document.addEventListener(name, unlight);
+let resizing;
+window.addEventListener("resize", () => { cancelAnimationFrame(resizing); resizing = requestAnimationFrame(show); });
 window.addEventListener("popstate", () => { recall(); show(); });
 window.addEventListener("hashchange", () => { recall(); show(); });

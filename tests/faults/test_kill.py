@@ -1,0 +1,162 @@
+"""SIGKILL at random moments of every stage: started again, the pipeline ends with the same bits.
+
+A small but real study, of both engines. On each copy of the project every stage is killed once,
+with all its workers and DVC itself, at a random moment between its own beginning and the next
+stage's, so that DVC's bookkeeping is hit as well; then it is started again, and the digest of each
+of its outputs is compared with that of an undisturbed run. At the end of a copy, so is MLflow.
+
+`make test-faults SEED=…` repeats the moments of a run that printed that seed.
+"""
+
+import hashlib
+import os
+import random
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tests.test_pipeline import STAGES, Copy
+
+SEED = int(os.environ.get("SEED") or random.SystemRandom().randrange(10**6))
+COPIES = int(os.environ.get("COPIES") or 5)  # of six kills each
+OUTPUTS = {
+    "download": ("data",),
+    "train": ("weights",),
+    "evaluate": ("results/evaluation.csv", "results/confusion.csv"),
+    "analyze": (
+        *("results/history.csv", "results/runs.csv", "results/accuracy_over_ne.csv"),
+        *("results/slots.csv", "results/coactivation.csv", "results/digits.csv"),
+        *("results/pictures", "reports/metrics.json"),
+    ),
+    "report": ("reports/index.html", "reports/explorer.html", "reports/figures"),
+    "track": ("results/tracked.json",),
+}
+
+
+def study(folder: Path) -> Copy:
+    """Of 20 runs in a dozen shards: blog goes to the kernel, shazeer to the fused engine."""
+    copy = Copy(folder)
+    axes = {"ne": [1, 2, 4], "k": [1, 2], "lc": [0, 1], "seeds": 1}
+    sweeps = [{"name": "small", "recipe": ["blog", "shazeer"], **axes}]
+    copy.params(
+        data={"dataset": "mnist-5k"},
+        sweeps=sweeps,
+        train={"epochs": 10},
+        runtime={"experts_per_shard": 5, "workers": 2},
+    )
+    return copy
+
+
+def start(copy: Copy, *targets: str) -> subprocess.Popen:
+    return subprocess.Popen(
+        ["dvc", "repro", *targets],
+        cwd=copy.folder,
+        env=copy.environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def stage_at_work(copy: Copy) -> str:
+    """The name in the lock that the stages of a checkout share; empty between stages."""
+    try:
+        return (copy.folder / ".stage.holder").read_text().partition(" ")[0]
+    except OSError:
+        return ""
+
+
+def stages_as_they_begin(copy: Copy, process: subprocess.Popen) -> Iterator[str]:
+    last = ""
+    while process.poll() is None:
+        now = stage_at_work(copy)
+        if now and now != last:
+            last = now
+            yield now
+        time.sleep(0.01)
+
+
+def kill(process: subprocess.Popen) -> None:
+    """The whole tree at once, so that nobody gets to clean up."""
+    tree = [*psutil.Process(process.pid).children(recursive=True), psutil.Process(process.pid)]
+    os.killpg(process.pid, signal.SIGKILL)
+    for member in tree:
+        if member.is_running() and member.pid != process.pid:
+            member.kill()
+    process.communicate()
+
+
+def digests(copy: Copy, stage: str) -> dict[str, str]:
+    """Of every file that a stage writes."""
+    found = {}
+    for name in OUTPUTS[stage]:
+        path = copy.folder / name
+        for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
+            if file.is_file():
+                key = str(file.relative_to(copy.folder))
+                found[key] = hashlib.sha256(file.read_bytes()).hexdigest()
+    return found
+
+
+def in_mlflow(copy: Copy) -> dict[str, tuple]:
+    """Every run by name, with its status, parameters and metrics."""
+    frame = copy.tracked()
+    shown = [
+        name
+        for name in frame
+        if name.startswith(("params.", "metrics.")) and not name.startswith("metrics.live/")
+    ]
+    assert frame["tags.mlflow.runName"].is_unique
+    return {
+        row["tags.mlflow.runName"]: (row["status"], *(repr(row[name]) for name in sorted(shown)))
+        for row in frame.to_dict("records")
+    }
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Copy, dict[str, float]]:
+    """A copy where nothing went wrong, and for how many seconds each stage had the stage."""
+    copy = study(tmp_path_factory.mktemp("undisturbed"))
+    process = start(copy)
+    begins = [(stage, time.monotonic()) for stage in stages_as_they_begin(copy, process)]
+    said, _ = process.communicate()
+    assert process.returncode == 0, said
+    assert [stage for stage, _ in begins] == list(STAGES)
+    ends = [begin for _, begin in begins[1:]] + [time.monotonic()]
+    return copy, {stage: end - at for (stage, at), end in zip(begins, ends, strict=True)}
+
+
+@pytest.mark.parametrize("number", range(COPIES))
+def test_killed_in_every_stage_it_ends_with_the_same_bits(
+    number: int, undisturbed: tuple[Copy, dict[str, float]], tmp_path: Path
+) -> None:
+    whole, seconds = undisturbed
+    copy, moments = study(tmp_path), random.Random(f"{SEED}/{number}")
+    print(f"\nSEED={SEED}, copy {number + 1} of {COPIES}")
+    for stage in STAGES:
+        after = moments.random() * seconds[stage]
+        process = start(copy)
+        for begun in stages_as_they_begin(copy, process):
+            if begun == stage:
+                break
+        time.sleep(after)
+        at_work = stage_at_work(copy) or "between stages"
+        was_over = process.poll() is not None
+        kill(process) if not was_over else process.communicate()
+        again = copy.run("dvc", "repro", stage, check=False)
+        assert again.returncode == 0, again.stdout + again.stderr
+        expected = digests(whole, stage)
+        assert expected
+        assert digests(copy, stage) == expected
+        when = f"{after:5.2f} of {seconds[stage]:.2f} s"
+        print(f"{stage:9} killed {when} after its begin ({at_work}): its outputs are equal")
+        assert not was_over, "it was over before it could be killed"
+    copy.repro()
+    assert in_mlflow(copy) == in_mlflow(whole)
+    assert set(copy.tracked()["status"]) == {"FINISHED"}

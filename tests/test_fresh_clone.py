@@ -1,0 +1,50 @@
+"""A fresh clone that has DVC's cache, from a remote or a folder, and nothing else.
+
+Of a study at k = 1 alone, where the table of experts that meet has no row.
+"""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from tests.test_pipeline import Copy, sweep
+
+
+@pytest.fixture(scope="module")
+def clone(tmp_path_factory: pytest.TempPathFactory) -> Copy:
+    """Of a small study that was run to the end and committed."""
+    folder = tmp_path_factory.mktemp("fresh")
+    origin = Copy(folder / "origin")
+    sweeps = sweep(recipe=["logits"], k=[1], seeds=1)
+    origin.params(data={"dataset": "mnist-5k"}, sweeps=sweeps, train={"epochs": 1})
+    origin.repro()
+    origin.run("git", "add", "-A")
+    who = ("-c", "user.name=Test", "-c", "user.email=test@example.org")
+    origin.run("git", *who, "commit", "-qm", "a study")
+    origin.run("git", "clone", "-q", ".", str(folder / "clone"))
+    origin.folder = folder / "clone"
+    origin.environment["MLFLOW_TRACKING_URI"] = f"sqlite:///{origin.folder}/mlflow.db"
+    shutil.copytree(folder / "origin/.dvc/cache", origin.folder / ".dvc/cache")
+    return origin
+
+
+def test_repro_restores_the_weights_and_fills_mlflow(clone: Copy) -> None:
+    before = clone.outputs()
+    said = clone.repro()
+    assert "Stage 'train' is cached" in said
+    assert "Running stage 'train'" not in said
+    assert clone.tracked()["tags.level"].value_counts().to_dict() == {
+        "study": 1,
+        "trial": 2,
+        "run": 2,
+    }
+    after = {name: text for name, text in clone.outputs().items() if "tracked" not in name}
+    assert after == before
+    assert clone.run("git", "status", "--porcelain").stdout == ""
+    assert "up to date" in clone.repro()
+
+
+def test_nothing_but_the_cache_was_there(clone: Copy) -> None:
+    store: Path = clone.folder / ".cache/shards"
+    assert not store.exists()

@@ -1,0 +1,187 @@
+"""Nothing that is read can run code or reach outside, and nothing secret gets out."""
+
+import ast
+import gzip
+import hashlib
+import io
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from moe import download
+from moe.claims import judged
+from moe.data import DataError
+from moe.errors import without_secrets
+from moe.explorer import write_explorer
+from moe.figures.style import RECIPE
+from moe.params import ParamsError, read_params
+from moe.report import TEMPLATE_DIR, write_report
+from moe.results import read_tables
+from moe.store import Store
+
+ROOT = Path(__file__).parent.parent
+SOURCES = [*(ROOT / "moe").rglob("*.py"), *(ROOT / "stages").glob("*.py")]
+SCRIPT = "<script>alert(1)</script>"
+
+
+# --- what is read cannot run code
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_no_source_unpickles_or_evaluates(path: Path) -> None:
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            names = [alias.name for alias in node.names] + [getattr(node, "module", None) or ""]
+            for name in names:
+                assert name.partition(".")[0] not in {"pickle", "dill", "joblib", "shelve", "yaml"}
+        if isinstance(node, ast.Call):
+            called = ast.unparse(node.func)
+            assert called not in {"torch.load", "torch.save", "eval", "exec", "os.system"}
+            options = {word.arg: ast.unparse(word.value) for word in node.keywords}
+            assert options.get("allow_pickle", "False") == "False"
+            assert options.get("shell", "False") == "False"
+            if called == "YAML":
+                assert options == {"typ": "'safe'", "pure": "True"}
+
+
+def test_a_params_file_builds_no_objects(tmp_path: Path) -> None:
+    path, trace = tmp_path / "params.yaml", tmp_path / "trace"
+    path.write_text(f"data: !!python/object/apply:os.mkdir ['{trace}']\n")
+    with pytest.raises(ParamsError):
+        read_params(path)
+    assert not trace.exists()
+
+
+def test_a_pickle_in_the_store_is_set_aside(tmp_path: Path) -> None:
+    trace, said = tmp_path / "trace", []
+    # Pickle's own words for os.mkdir(trace)
+    code = f"cos\nmkdir\n(V{trace}\ntR.".encode()
+    (tmp_path / "0.safetensors").write_bytes(code)
+    assert Store(tmp_path, said.append).load({"a"}) == {}
+    assert not trace.exists()
+    assert len(said) == 1
+
+
+# --- downloads
+
+
+def test_a_download_is_verified_before_it_is_unpacked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A bomb of a gigabyte in a megabyte, whose header names a file elsewhere."""
+    bomb = io.BytesIO()
+    with gzip.GzipFile("../../outside", "wb", fileobj=bomb, mtime=0) as file:
+        for _ in range(1000):
+            file.write(bytes(1_000_000))
+    mirror = tmp_path / "mirror"
+    mirror.mkdir()
+    mnist = download.import_torchvision().datasets.MNIST
+    for name, _ in mnist.resources:
+        (mirror / name).write_bytes(bomb.getvalue())
+    monkeypatch.setenv("MNIST_MIRROR", str(mirror))
+    monkeypatch.setattr(mnist, "mirrors", [])
+    with pytest.raises(DataError, match="truncated or altered"):
+        download.download_mnist(tmp_path / "deep/down")
+    left = [path for path in tmp_path.rglob("*") if path.is_file() and mirror not in path.parents]
+    assert left == []
+
+
+def test_no_path_is_taken_from_a_file_s_content(
+    mirror: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A good file packed again under another name, as whose digest we now expect it."""
+    mnist, packed = download.import_torchvision().datasets.MNIST, tmp_path / "mirror"
+    packed.mkdir()
+    resources = []
+    for name, _ in mnist.resources:
+        content = gzip.decompress((mirror / name).read_bytes())
+        file = io.BytesIO()
+        with gzip.GzipFile("../../../outside", "wb", fileobj=file, mtime=0) as zipped:
+            zipped.write(content)
+        (packed / name).write_bytes(file.getvalue())
+        resources.append((name, hashlib.md5(file.getvalue()).hexdigest()))
+    monkeypatch.setattr(mnist, "resources", resources)
+    monkeypatch.setenv("MNIST_MIRROR", str(packed))
+    raw = download.download_mnist(tmp_path / "a/b/c")
+    names = {path.name for path in raw.iterdir()}
+    assert names == {name for name, _ in resources} | {
+        name.removesuffix(".gz") for name, _ in resources
+    }
+    assert not list(tmp_path.rglob("outside"))
+
+
+# --- what is written escapes what was read
+
+
+def test_the_report_and_the_explorer_show_markup_as_text(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setitem(RECIPE, SCRIPT, "#000000")  # params.yaml would not let it come this far
+    tables, params = read_tables(ROOT / "results", 10), read_params(ROOT / "params.yaml")
+    names = ("runs", "history", "confusion", "slots", "coactivation")
+    renamed = {
+        name: table[table["recipe"] != "logits"].replace({"recipe": {"switch": SCRIPT}})
+        for name, table in zip(names, (getattr(tables, name) for name in names), strict=True)
+    }
+    tables = tables._replace(**renamed)
+    claims = judged(tables)
+    claims[0] = {**claims[0], "claim": f"of {SCRIPT}"}
+    write_report(tables, params, claims, tmp_path)
+    html = (tmp_path / "index.html").read_text()
+    assert "&lt;script&gt;alert(1)&lt;/script&gt;" in html
+    assert SCRIPT not in html
+    write_explorer(tables, f"</script>{SCRIPT}", TEMPLATE_DIR, tmp_path / "explorer.html")
+    html = (tmp_path / "explorer.html").read_text()
+    assert "alert(1)" in html
+    assert SCRIPT not in html
+    assert html.lower().count("</script>") == html.lower().count("<script")
+
+
+# --- secrets, and who can connect
+
+
+@pytest.mark.parametrize(
+    "uri",
+    [
+        "https://me:s3cret@example.org/path",
+        "postgresql://me:p@ss/s3cret@db:5432/x",
+        "https://example.org/?token=s3cret&x=1",
+        "https://s3cret@example.org",
+    ],
+)
+def test_secrets_of_an_address_are_taken_out(uri: str) -> None:
+    shown = without_secrets(f"MLflow at {uri}: refused")
+    assert "s3cret" not in shown
+    assert shown.startswith("MLflow at ")
+    assert shown.endswith("refused")
+
+
+def test_a_password_in_the_environment_is_taken_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "s3cret")
+    assert without_secrets("the header said s3cret") == "the header said ***"
+
+
+def test_the_report_reads_no_environment() -> None:
+    for name in ("report.py", "story.py", "explorer.py", "results.py"):
+        assert "environ" not in (ROOT / "moe" / name).read_text()
+
+
+def test_the_ui_is_for_this_machine_alone(tmp_path: Path) -> None:
+    """What `make ui` would start, and that a password is no word of its command."""
+    shown = tmp_path / "shown"
+    fake = tmp_path / "mlflow"
+    fake.write_text(f'#!/bin/sh\nprintf "%s\\n" "$@" > {shown}\n')
+    fake.chmod(0o755)
+    environment = {
+        **os.environ,
+        "MLFLOW_TRACKING_URI": "postgresql://me:s3cret@db/x",
+        "PATH": f"{tmp_path}:{os.environ['PATH']}",
+    }
+    command = ["make", "READY=", f"BIN={tmp_path}", "ui"]
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert shown.read_text().split() == ["ui", "--host", "127.0.0.1", "--port", "5000"]
+    assert "s3cret" not in done.stdout + done.stderr

@@ -1,0 +1,79 @@
+"""SIGINT and SIGTERM: a stage stops at once, says what is kept, and leaves nothing behind."""
+
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tests.test_pipeline import Copy, sweep
+
+
+@pytest.fixture(scope="module")
+def training(tmp_path_factory: pytest.TempPathFactory) -> Copy:
+    """A training of many shards over two workers, each short, and minutes in all."""
+    copy = Copy(tmp_path_factory.mktemp("training"))
+    copy.params(
+        data={"dataset": "mnist-5k"},
+        sweeps=sweep(recipe=["blog", "shazeer"], ne=[2, 4], seeds=50),
+        train={"epochs": 20},
+        runtime={"experts_per_shard": 8, "workers": 2},
+    )
+    copy.run(sys.executable, "-m", "stages.download")
+    return copy
+
+
+def stores(copy: Copy) -> int:
+    return len(list((copy.folder / ".cache/shards").glob("*.safetensors")))
+
+
+def in_mlflow(copy: Copy) -> set[str]:
+    return set(copy.tracked()["status"])
+
+
+@pytest.mark.parametrize(("name", "status"), [("SIGINT", 130), ("SIGTERM", 143)])
+def test_a_training_stops_at_once_and_says_what_is_kept(
+    name: str, status: int, training: Copy
+) -> None:
+    before = stores(training)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "stages.train"],
+        cwd=training.folder,
+        env=training.environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    for _ in range(600):
+        if stores(training) > before + 1:
+            break
+        time.sleep(0.1)
+    tree = psutil.Process(process.pid).children(recursive=True)
+    assert len(tree) >= 2
+    begin = time.monotonic()
+    process.send_signal(getattr(signal, name))
+    out, err = process.communicate(timeout=30)
+    # Two seconds are ours; the rest is for a machine that is busy with other tests.
+    assert time.monotonic() - begin < 2 + 3
+    assert process.returncode == status, out + err
+    (line,) = err.strip().splitlines()[-1:]
+    assert line.startswith(f"stopped by {name}: ")
+    assert "of 300 runs are finished and kept" in line
+    assert line.endswith("the same command goes on")
+    assert "Traceback" not in err
+    _, alive = psutil.wait_procs(tree, timeout=5)
+    assert not alive
+    assert "RUNNING" not in in_mlflow(training)
+
+
+def test_what_was_kept_is_what_the_next_start_finds(training: Copy) -> None:
+    kept = stores(training)
+    assert kept > 0
+    training.params(sweeps=sweep(recipe=["blog", "shazeer"], ne=[2, 4], seeds=1))
+    done = training.run(sys.executable, "-m", "stages.train")
+    assert "of 6 runs are in the store" in done.stdout
+    assert "0 of 6 runs" not in done.stdout
+    assert not list(Path(training.folder, ".cache/shards").glob("*.damaged"))
