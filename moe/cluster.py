@@ -116,8 +116,8 @@ def in_cluster(
             done, _ = ray.wait([*listening, *running], timeout=1.0)
             for reference in done:
                 if reference in running:
-                    messages, result = _outcome(ray, reference)
                     number = running.pop(reference)
+                    messages, result = _outcome(ray, reference)
                     tell(number, messages)
                     yield tasks[number], result
                     continue
@@ -128,10 +128,13 @@ def in_cluster(
                     listening = [letters.actor.get.remote()]
                     tell(*ray.get(letter))
     finally:
-        for reference in running:
-            ray.cancel(reference, force=True)
         if joined_here:
-            ray.shutdown()
+            ray.shutdown()  # which ends our tasks too
+        elif running:
+            # Never one that is done: Ray aborts the whole process if it is just being filed away.
+            _, unfinished = ray.wait(list(running), num_returns=len(running), timeout=0)
+            for reference in unfinished:
+                ray.cancel(reference, force=True)
 
 
 def _outcome(ray: Any, reference: Any) -> tuple[list[Any], Any]:
