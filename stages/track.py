@@ -8,7 +8,10 @@ from pathlib import Path
 
 from stages.command import stage
 
-ARTIFACTS = ("params.yaml", "results/runs.csv", "reports")
+ARTIFACTS = (
+    *("params.yaml", "results/runs.csv", "reports/metrics.json", "reports/claims.json"),
+    *("reports/index.html", "reports/explorer.html", "reports/figures"),
+)
 
 
 @stage
