@@ -20,6 +20,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from moe.store import STORE_DIR, Store
 from tests.test_pipeline import STAGES, Copy
 
 SEED = int(os.environ.get("SEED") or random.SystemRandom().randrange(10**6))
@@ -90,6 +91,22 @@ def kill(process: subprocess.Popen) -> None:
         if member.is_running() and member.pid != process.pid:
             member.kill()
     process.communicate()
+    _, alive = psutil.wait_procs(tree, timeout=10)
+    assert not alive, "a survivor would go on with the work, and nothing would be proven"
+
+
+def killed_after(seconds: float, process: subprocess.Popen, copy: Copy, stage: str) -> str:
+    """Kill it so long after a stage began; what it was at then, or nothing if it was over."""
+    for begun in stages_as_they_begin(copy, process):
+        if begun == stage:
+            break
+    time.sleep(seconds)
+    at_work = stage_at_work(copy) or "between stages"
+    if process.poll() is not None:
+        process.communicate()
+        return ""
+    kill(process)
+    return at_work
 
 
 def digests(copy: Copy, stage: str) -> dict[str, str]:
@@ -141,22 +158,22 @@ def test_killed_in_every_stage_it_ends_with_the_same_bits(
     print(f"\nSEED={SEED}, copy {number + 1} of {COPIES}")
     for stage in STAGES:
         after = moments.random() * seconds[stage]
-        process = start(copy)
-        for begun in stages_as_they_begin(copy, process):
-            if begun == stage:
-                break
-        time.sleep(after)
-        at_work = stage_at_work(copy) or "between stages"
-        was_over = process.poll() is not None
-        kill(process) if not was_over else process.communicate()
+        at_work = killed_after(after, start(copy), copy, stage)
+        while not at_work:  # faster than the undisturbed: all was over, so again, and sooner
+            after /= 2
+            at_work = killed_after(
+                after, start(copy, "--single-item", "--force", stage), copy, stage
+            )
+        kept = sum(len(entry.runs) for entry in Store(copy.folder / STORE_DIR).entries())
         again = copy.run("dvc", "repro", stage, check=False)
         assert again.returncode == 0, again.stdout + again.stderr
+        if "Running stage 'train'" in again.stdout:
+            assert f"{kept} of 20 runs are in the store" in again.stdout
         expected = digests(whole, stage)
         assert expected
         assert digests(copy, stage) == expected
         when = f"{after:5.2f} of {seconds[stage]:.2f} s"
         print(f"{stage:9} killed {when} after its begin ({at_work}): its outputs are equal")
-        assert not was_over, "it was over before it could be killed"
     copy.repro()
     assert in_mlflow(copy) == in_mlflow(whole)
     assert set(copy.tracked()["status"]) == {"FINISHED"}
