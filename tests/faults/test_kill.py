@@ -39,9 +39,9 @@ OUTPUTS = {
 }
 
 
-def study(folder: Path) -> Copy:
+def study(folder: Path, source: Path) -> Copy:
     """Of 20 runs in a dozen shards: blog goes to the kernel, shazeer to the fused engine."""
-    copy = Copy(folder)
+    copy = Copy(folder, root=source)
     axes = {"ne": [1, 2, 4], "k": [1, 2], "lc": [0, 1], "seeds": 1}
     sweeps = [{"name": "small", "recipe": ["blog", "shazeer"], **axes}]
     copy.params(
@@ -137,9 +137,11 @@ def in_mlflow(copy: Copy) -> dict[str, tuple]:
 
 
 @pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Copy, dict[str, float]]:
+def undisturbed(
+    tmp_path_factory: pytest.TempPathFactory, source: Path
+) -> tuple[Copy, dict[str, float]]:
     """A copy where nothing went wrong, and for how many seconds each stage had the stage."""
-    copy = study(tmp_path_factory.mktemp("undisturbed"))
+    copy = study(tmp_path_factory.mktemp("undisturbed"), source)
     process = start(copy)
     begins = [(stage, time.monotonic()) for stage in stages_as_they_begin(copy, process)]
     said, _ = process.communicate()
@@ -151,10 +153,10 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Copy, dict[st
 
 @pytest.mark.parametrize("number", range(COPIES))
 def test_killed_in_every_stage_it_ends_with_the_same_bits(
-    number: int, undisturbed: tuple[Copy, dict[str, float]], tmp_path: Path
+    number: int, undisturbed: tuple[Copy, dict[str, float]], source: Path, tmp_path: Path
 ) -> None:
     whole, seconds = undisturbed
-    copy, moments = study(tmp_path), random.Random(f"{SEED}/{number}")
+    copy, moments = study(tmp_path, source), random.Random(f"{SEED}/{number}")
     print(f"\nSEED={SEED}, copy {number + 1} of {COPIES}")
     for stage in STAGES:
         after = moments.random() * seconds[stage]

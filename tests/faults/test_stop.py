@@ -20,9 +20,9 @@ SIGNALS = {"SIGINT": 130, "SIGTERM": 143}
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory: pytest.TempPathFactory) -> Copy:
+def whole(tmp_path_factory: pytest.TempPathFactory, source: Path) -> Copy:
     """A copy where nothing was stopped."""
-    copy = study(tmp_path_factory.mktemp("whole"))
+    copy = study(tmp_path_factory.mktemp("whole"), source)
     copy.repro()
     return copy
 
@@ -48,9 +48,11 @@ def runs_of(copy: Copy, level: str) -> int:
 
 @pytest.mark.parametrize("stage", ["train", "analyze", "track"])
 @pytest.mark.parametrize("name", SIGNALS)
-def test_repro_stops_and_goes_on(name: str, stage: str, whole: Copy, tmp_path: Path) -> None:
+def test_repro_stops_and_goes_on(
+    name: str, stage: str, whole: Copy, source: Path, tmp_path: Path
+) -> None:
     """SIGINT as by Ctrl-C, to all of the terminal's processes; SIGTERM to DVC alone."""
-    copy = study(tmp_path)
+    copy = study(tmp_path, source)
     process = start(copy)
     wait_until(lambda: stage_at_work(copy) == stage)
     if stage == "train":
@@ -77,8 +79,10 @@ def test_repro_stops_and_goes_on(name: str, stage: str, whole: Copy, tmp_path: P
 
 
 @pytest.mark.parametrize(("name", "status"), SIGNALS.items())
-def test_track_leaves_no_run_running(name: str, status: int, whole: Copy, tmp_path: Path) -> None:
-    copy = study(tmp_path)
+def test_track_leaves_no_run_running(
+    name: str, status: int, whole: Copy, source: Path, tmp_path: Path
+) -> None:
+    copy = study(tmp_path, source)
     copy.repro()
     (copy.folder / "mlflow.db").unlink()
     process = subprocess.Popen(
