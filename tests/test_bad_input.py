@@ -156,6 +156,25 @@ def test_dvc_s_own_status_is_255(finished: Copy) -> None:
     assert everything(finished) == before
 
 
+@pytest.mark.parametrize("name", [".dvc/tmp/rwlock", "dvc.lock"])
+@pytest.mark.parametrize("content", [b"", b'{"read": {', b"stages: {train: [1"])
+def test_what_a_killed_dvc_left_half_written(name: str, content: bytes, finished: Copy) -> None:
+    """DVC would not start again; it makes both files anew, and nothing is trained for it."""
+    path, before = finished.folder / name, everything(finished)
+    good = path.read_bytes()
+    try:
+        path.write_bytes(content)
+        done = finished.run(sys.executable, "-m", "stages.check")
+        assert f"{name}: half written by a DVC that was killed; set aside as {name}.damaged" in (
+            done.stdout
+        )
+        assert path.with_name(f"{path.name}.damaged").read_bytes() == content
+        assert not path.exists()
+    finally:
+        path.write_bytes(good)
+    assert everything(finished) == before
+
+
 # --- what runtime asks for and this machine does not have
 
 

@@ -13,6 +13,7 @@ import os
 import random
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -168,6 +169,7 @@ def test_killed_in_every_stage_it_ends_with_the_same_bits(
                 after, start(copy, "--single-item", "--force", stage), copy, stage
             )
         kept = sum(len(entry.runs) for entry in Store(copy.folder / STORE_DIR).entries())
+        copy.run(sys.executable, "-m", "stages.check")  # as make does first
         again = copy.run("dvc", "repro", stage, check=False)
         assert again.returncode == 0, again.stdout + again.stderr
         if "Running stage 'train'" in again.stdout:
