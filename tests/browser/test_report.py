@@ -4,11 +4,12 @@ import json
 
 import pytest
 
+from moe.figures import MAKERS
 from tests.browser.conftest import ROOT, Visit, has_no_sideways_scroll
 
 REPORT = ROOT / "reports" / "index.html"
 CLAIMS = json.loads((ROOT / "reports" / "claims.json").read_text(encoding="utf-8"))
-FIGURES = 16
+FIGURES = len(MAKERS)
 
 
 @pytest.mark.parametrize("width", [360, 1440])
