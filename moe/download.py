@@ -82,7 +82,7 @@ def _fetch_one(name: str, md5: str, mirrors: list[str], archive: Path) -> None:
             reason = f"truncated or altered (its MD5 is not {md5})"
         except (OSError, requests.RequestException, urllib3.exceptions.HTTPError) as error:
             if isinstance(error, OSError) and error.errno in NOT_THE_MIRRORS:
-                raise
+                raise DataError(f"{archive}: cannot be written: {error.strerror}") from None
             reason = " ".join(str(error).split())
         finally:
             unverified.unlink(missing_ok=True)

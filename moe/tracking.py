@@ -460,7 +460,9 @@ def _code_version() -> dict[str, str]:
     commit = git("rev-parse", "HEAD")
     if not commit:
         return {}
-    dirty = git("status", "--porcelain", "--untracked-files=no")
+    # Of what makes the results: those themselves are new after every run.
+    results = (":!results", ":!reports", ":!dvc.lock")
+    dirty = git("status", "--porcelain", "--untracked-files=no", "--", ".", *results)
     return {"mlflow.source.git.commit": commit, "git_dirty": str(bool(dirty)).lower()}
 
 

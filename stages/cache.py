@@ -12,16 +12,24 @@ def cache() -> None:
     from moe.store import STORE_DIR, Store
 
     entries = list(Store().entries())
-    names = [name for entry in entries for name in entry.runs.values()]
-    recipes = Counter(name.partition("/")[0] for name in names)
-    trials = {Trial.parse(name.rpartition("/")[0]) for name in names}
-    size = sum(entry.path.stat().st_size for entry in entries)
+    runs, sizes = Counter[str](), Counter[str]()
+    trials = set()
+    for entry in entries:
+        names = [name.rpartition("/")[0] for name in entry.runs.values()]
+        trials |= {Trial.parse(name) for name in names}
+        recipes = [name.partition("/")[0] for name in names]
+        runs.update(recipes)
+        sizes[recipes[0]] += entry.path.stat().st_size  # a shard has runs of one recipe only
     print(
-        f"{STORE_DIR}: {len(names):,} runs of {len(trials):,} trials in {len(entries):,} files, "
-        f"{size / 1e6:,.0f} MB"
+        f"{STORE_DIR}: {runs.total():,} runs of {len(trials):,} trials in {len(entries):,} files, "
+        f"{sizes.total() / 1e6:,.1f} MB"
     )
-    for recipe, count in sorted(recipes.items()):
-        print(f"  {recipe:10} {count:,} runs")
+    for recipe, count in sorted(runs.items()):
+        print(f"  {recipe:10} {count:>9,} runs {sizes[recipe] / 1e6:>11,.1f} MB")
+    whole = {entry.path for entry in entries}
+    if others := [path for path in STORE_DIR.glob("*") if path.is_file() and path not in whole]:
+        size = sum(path.stat().st_size for path in others)
+        print(f"  damaged or never finished, not used: {len(others):,} files, {size / 1e6:,.1f} MB")
 
 
 if __name__ == "__main__":

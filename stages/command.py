@@ -1,16 +1,18 @@
 """What every stage's command does the same way.
 
 Errors of a user's or the machine's making are one line, exit status 2. SIGINT and SIGTERM stop at
-once, with a line that says what is kept, exit status 130 and 143. Of the stages of one checkout
-only one works at a time.
+once, with a line that says what is kept, exit status 130 and 143; so does the end of the `dvc
+repro` that started it. Of the stages of one checkout only one works at a time.
 """
 
+import contextlib
 import functools
 import os
 import signal
 import sys
+import threading
+import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,10 @@ import click
 from moe.errors import UserError
 
 LOCK = Path(".stage.lock")
+STARTED_BY_DVC = "DVC_STAGE"  # a variable that DVC sets for the commands of its stages
+GRACE = 1.8  # seconds that an interrupted command has to leave all in order
+POLL_SECONDS = 0.2
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class Interrupted(BaseException):
@@ -34,18 +40,18 @@ def command(function: Callable[[], None]) -> click.Command:
 
     @functools.wraps(function)
     def guarded() -> None:
-        for signum in (signal.SIGINT, signal.SIGTERM):
+        for signum in SIGNALS:
             signal.signal(signum, _interrupt)
+        if STARTED_BY_DVC in os.environ:
+            threading.Thread(target=_end_with, args=[os.getppid()], daemon=True).start()
         try:
             function()
         except (UserError, OSError) as error:
             raise _Refused(" ".join(str(error).split())) from None
         except Interrupted as stop:
-            name = signal.Signals(stop.signum).name
-            sys.stdout.flush()
-            click.echo(f"stopped by {name}: {stop.kept}; the same command goes on", err=True)
-            # At once: no thread that still talks to MLflow shall hold us up.
-            os._exit(128 + stop.signum)
+            with contextlib.suppress(OSError):  # who read it may be gone
+                sys.stdout.flush()
+            _exit(stop)
 
     return click.command(guarded)
 
@@ -61,7 +67,7 @@ def stage(function: Callable[[], None]) -> click.Command:
     return command(alone)
 
 
-@contextmanager
+@contextlib.contextmanager
 def _alone(name: str) -> Iterator[None]:
     """Wait for the stage that works in this folder, if any, and say who it is."""
     from filelock import FileLock, Timeout
@@ -86,5 +92,27 @@ class _Refused(click.ClickException):
 
 
 def _interrupt(signum: int, frame: Any) -> None:
-    signal.signal(signum, signal.SIG_IGN)  # once is enough: what follows is not to be cut short
-    raise Interrupted(signum)
+    for other in SIGNALS:  # once is enough: what follows is not to be cut short
+        signal.signal(other, signal.SIG_IGN)
+    stop = Interrupted(signum)
+    # What sets things right may hang (a server that does not answer), and Python drops what is
+    # raised where it cannot go anywhere, as in a destructor.
+    timer = threading.Timer(GRACE, _exit, [stop])
+    timer.daemon = True
+    timer.start()
+    raise stop
+
+
+def _exit(stop: Interrupted) -> None:
+    name = signal.Signals(stop.signum).name
+    with contextlib.suppress(OSError):
+        click.echo(f"stopped by {name}: {stop.kept}; the same command goes on", err=True)
+    # At once: no thread that still talks to MLflow shall hold us up.
+    os._exit(128 + stop.signum)
+
+
+def _end_with(parent: int) -> None:
+    """SIGTERM ends DVC but not its stage, which would write beside the one that is started next."""
+    while os.getppid() == parent:
+        time.sleep(POLL_SECONDS)
+    os.kill(os.getpid(), signal.SIGTERM)

@@ -9,9 +9,8 @@ def report() -> None:
     from moe.claims import judged, write_claims
     from moe.explorer import write_explorer
     from moe.params import read_params
-    from moe.report import REPORTS_DIR, TEMPLATE_DIR, write_report
+    from moe.report import NAMES, REPORTS_DIR, TEMPLATE_DIR, write_report
     from moe.results import read_tables
-    from moe.story import NAMES
     from moe.tables import RESULTS_DIR
 
     params = read_params()

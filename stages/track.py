@@ -8,7 +8,10 @@ from pathlib import Path
 
 from stages.command import stage
 
-ARTIFACTS = ("params.yaml", "results/runs.csv", "reports")
+ARTIFACTS = (
+    *("params.yaml", "results/runs.csv", "reports/metrics.json", "reports/claims.json"),
+    *("reports/index.html", "reports/explorer.html", "reports/figures"),
+)
 
 
 @stage
@@ -18,16 +21,18 @@ def track() -> None:
     from moe.grid import study_digest
     from moe.params import read_params
     from moe.tables import RESULTS_DIR, read_table
-    from moe.tracking import Results, sync
 
-    params = read_params()
+    params, data_digest = read_params(), Dataset().digest
+
+    from moe.tracking import Results, sync  # takes seconds: not before the rest is known to be good
+
     counts = sync(
         params,
         Results(
             runs=read_table(RESULTS_DIR / "runs.csv"),
             history=read_table(RESULTS_DIR / "history.csv"),
             artifacts=[Path(name) for name in ARTIFACTS],
-            data_digest=Dataset().digest,
+            data_digest=data_digest,
         ),
     )
     receipt = {

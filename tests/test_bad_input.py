@@ -257,7 +257,7 @@ class Mirror(BaseHTTPRequestHandler):
         except OSError:
             pass
 
-    def log_message(self, *args: object) -> None:
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002, its name there
         """Keeps quiet."""
 
 

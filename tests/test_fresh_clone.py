@@ -4,6 +4,7 @@ Of a study at k = 1 alone, where the table of experts that meet has no row.
 """
 
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
@@ -43,6 +44,27 @@ def test_repro_restores_the_weights_and_fills_mlflow(clone: Copy) -> None:
     assert after == before
     assert clone.run("git", "status", "--porcelain").stdout == ""
     assert "up to date" in clone.repro()
+
+
+def test_mlflow_knows_the_commit(clone: Copy) -> None:
+    commit = clone.run("git", "rev-parse", "HEAD").stdout.strip()
+    runs = clone.tracked()
+    assert set(runs["tags.mlflow.source.git.commit"]) == {commit}
+    assert set(runs["tags.git_dirty"]) == {"false"}
+
+
+def test_the_readme_s_best_model_predicts(clone: Copy) -> None:
+    readme = (clone.folder / "README.md").read_text(encoding="utf-8")
+    (code,) = [part for part in readme.split("```python\n")[1:] if "import mlflow" in part]
+    code = code.partition("```")[0] + (
+        "assert probabilities.shape == (3, 10)\n"
+        "assert abs(probabilities.sum(1) - 1).max() < 1e-5\n"
+        "signature = model.metadata.signature\n"
+        "assert signature.inputs.inputs[0].shape == (-1, 784)\n"
+        "assert signature.outputs.inputs[0].shape == (-1, 10)\n"
+        "assert model.input_example.shape == (1, 784)\n"
+    )
+    clone.run(sys.executable, "-c", code)
 
 
 def test_nothing_but_the_cache_was_there(clone: Copy) -> None:

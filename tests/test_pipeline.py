@@ -18,18 +18,18 @@ yaml = YAML()
 
 
 class Copy:
-    """A clone of the working tree in an empty folder, and commands run in it."""
+    """A clone of a working tree in an empty folder, and commands run in it."""
 
-    def __init__(self, folder: Path, mirror: Path | None = None) -> None:
+    def __init__(self, folder: Path, mirror: Path | None = None, root: Path = ROOT) -> None:
         self.folder = folder
         listed = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
-        files = subprocess.run(listed, cwd=ROOT, capture_output=True, check=True, text=True)
+        files = subprocess.run(listed, cwd=root, capture_output=True, check=True, text=True)
         for name in filter(None, files.stdout.split("\0")):
-            if (ROOT / name).is_file() and name != "dvc.lock":
+            if (root / name).is_file() and name != "dvc.lock":
                 (folder / name).parent.mkdir(parents=True, exist_ok=True)
-                shutil.copyfile(ROOT / name, folder / name)
-        for built in (ROOT / "moe").rglob("*.so"):
-            shutil.copyfile(built, folder / built.relative_to(ROOT))
+                shutil.copyfile(root / name, folder / name)
+        for built in (root / "moe").rglob("*.so"):
+            shutil.copyfile(built, folder / built.relative_to(root))
         subprocess.run(["git", "init", "-q"], cwd=folder, check=True)
         subprocess.run(["git", "add", "-A"], cwd=folder, check=True)
         who = ["-c", "user.name=Test", "-c", "user.email=test@example.org"]

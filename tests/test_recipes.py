@@ -203,6 +203,9 @@ def test_gradients_against_finite_differences(recipe: str, top_k: int, training:
     def differentiable(x: torch.Tensor, noise_logits: torch.Tensor) -> tuple[torch.Tensor, ...]:
         noisy = {"noise_logits": noise_logits} if recipe_named(recipe).trainable_noise else {}
         routing = route(recipe, x, top_k, 4, **noisy, **more)
+        assert routing.gates.requires_grad
+        # A loss cut off from the logits would have no gradient to be wrong.
+        assert routing.gate_loss.requires_grad == (recipe != "loss-free")
         parts = (routing.gates, routing.gate_loss, routing.z_loss)
         return tuple(part for part in parts if part is not None and part.requires_grad)
 

@@ -5,7 +5,12 @@ import gzip
 import hashlib
 import io
 import os
+import re
+import shutil
 import subprocess
+import threading
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -185,3 +190,108 @@ def test_the_ui_is_for_this_machine_alone(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert shown.read_text().split() == ["ui", "--host", "127.0.0.1", "--port", "5000"]
     assert "s3cret" not in done.stdout + done.stderr
+
+
+# --- what servers send, pages make of text, and users see of passwords
+
+NAME = "t10k-labels-idx1-ubyte.gz"
+
+
+class Mirror(BaseHTTPRequestHandler):
+    """Serves its server's `content`, or bytes without end, with its `headers`."""
+
+    def do_GET(self) -> None:
+        content: bytes | None = self.server.content  # type: ignore[attr-defined]
+        self.send_response(200)
+        for header in self.server.headers.items():  # type: ignore[attr-defined]
+            self.send_header(*header)
+        self.end_headers()
+        try:
+            if content is not None:
+                self.wfile.write(content)
+            while content is None:
+                self.wfile.write(b"0" * 50_000)
+                self.server.sent += 50_000  # type: ignore[attr-defined]
+        except OSError:  # the client has had enough
+            pass
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002, its name there
+        """Keeps quiet."""
+
+
+@pytest.fixture
+def serve(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., ThreadingHTTPServer]]:
+    """Makes a server on loopback the only mirror, of one file with a given MD5."""
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Mirror)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+
+    def serves(content: bytes | None, md5: str, **headers: str) -> ThreadingHTTPServer:
+        named = {name.replace("_", "-"): value for name, value in headers.items()}
+        vars(server).update(content=content, headers=named, sent=0)
+        mnist = download.import_torchvision().datasets.MNIST
+        monkeypatch.setattr(mnist, "mirrors", [])
+        monkeypatch.setattr(mnist, "resources", [(NAME, md5)])
+        monkeypatch.setenv("MNIST_MIRROR", f"http://127.0.0.1:{server.server_address[1]}")
+        return server
+
+    yield serves
+    server.shutdown()
+    server.server_close()
+
+
+def test_an_encoded_transfer_is_not_blown_up(
+    serve: Callable[..., ThreadingHTTPServer], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A kilobyte that would be a megabyte, were it decoded before its digest is known."""
+    monkeypatch.setattr(download, "MOST_BYTES", 100_000)
+    bomb = gzip.compress(bytes(1_000_000))
+    assert len(bomb) < 2_000
+    serve(bomb, "0" * 32, Content_Encoding="gzip")
+    with pytest.raises(DataError, match="its MD5 is not"):  # and not: more than 100,000 bytes
+        download.download_mnist(tmp_path)
+
+
+def test_the_explorer_s_script_makes_no_markup_of_text() -> None:
+    script = (ROOT / "reports/template/explorer.js").read_text(encoding="utf-8")
+    ways = r"\b(innerHTML|outerHTML|insertAdjacentHTML|document\.write|eval\s*\(|new Function)"
+    assert re.findall(ways, script) == []
+
+
+SHOWS_HOW_IT_IS_CALLED = """#!/bin/sh
+echo "arguments: $*"
+echo "store: $MLFLOW_BACKEND_STORE_URI"
+"""
+
+
+def make_ui(folder: Path, uri: str) -> subprocess.CompletedProcess:
+    """`make ui` with an mlflow that says how it is called."""
+    binaries = folder / ".venv/bin"
+    binaries.mkdir(parents=True)
+    shutil.copyfile(ROOT / "Makefile", folder / "Makefile")
+    (binaries / "mlflow").write_text(SHOWS_HOW_IT_IS_CALLED)
+    (binaries / "mlflow").chmod(0o755)
+    return subprocess.run(
+        ["make", "--old-file=.venv/.ready", "ui"],
+        cwd=folder,
+        env={**os.environ, "MLFLOW_TRACKING_URI": uri},
+        capture_output=True,
+        text=True,
+    )
+
+
+def test_make_ui_leaves_a_server_to_itself(tmp_path: Path) -> None:
+    done = make_ui(tmp_path, "http://me:s3cret@127.0.0.1:5000")
+    assert done.returncode == 2
+    assert "s3cret" not in done.stdout + done.stderr
+    assert "arguments" not in done.stdout
+
+
+def test_a_mirror_s_password_stays_out_of_what_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(download.import_torchvision().datasets.MNIST, "mirrors", [])
+    monkeypatch.setenv("MNIST_MIRROR", "http://me:s3cret@127.0.0.1:9/mnist?key=s3cret")
+    with pytest.raises(DataError) as raised:
+        download.download_mnist(tmp_path)
+    assert "127.0.0.1:9" in str(raised.value)
+    assert "s3cret" not in str(raised.value) + str(capsys.readouterr())

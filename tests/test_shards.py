@@ -1,5 +1,6 @@
 """A study cut into shards, trained by workers, and taken up again where it was left."""
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -121,6 +122,39 @@ def test_what_is_finished_is_not_trained_again(mnist_5k: Dataset, tmp_path: Path
     assert sum(epochs.runs for epochs in told) == 16
 
 
+# Of the 12 runs, 2 recipes × 3 cells × 2 seeds, each gets one more: of the seeds 2 × 3 × 1, of the
+# recipes 1 × 3 × 2, of the sweeps the cells that are not in the first.
+FIRST = small().sweeps[0]
+MORE = {
+    "a seed": ((replace(FIRST, seeds=3),), 6),
+    "a recipe": ((replace(FIRST, recipe=(*FIRST.recipe, "shazeer")),), 6),
+    "a sweep": ((FIRST, Sweep("other", ("blog",), (2, 4), (1,), (0.0, 1.0), 1)), 3),
+}
+
+
+@pytest.mark.parametrize(("sweeps", "new"), MORE.values(), ids=MORE)
+def test_only_what_is_added_is_trained(
+    sweeps: tuple[Sweep, ...], new: int, mnist_5k: Dataset, tmp_path: Path
+) -> None:
+    before, _, _ = train(small(), mnist_5k, tmp_path)
+    after, finished, told = train(replace(small(), sweeps=sweeps), mnist_5k, tmp_path)
+    assert finished[0] == 12
+    assert sum(finished[1:]) == new
+    assert sum(epochs.runs for epochs in told) == 2 * new
+    assert_same_bits(before, after)
+    again, finished, _ = train(small(), mnist_5k, tmp_path)
+    assert finished == [12]
+    assert_same_bits(before, again)
+
+
+def test_other_epochs_train_all(mnist_5k: Dataset, tmp_path: Path) -> None:
+    train(small(), mnist_5k, tmp_path)
+    longer = replace(small(), train=replace(small().train, epochs=3))
+    _, finished, told = train(longer, mnist_5k, tmp_path)
+    assert finished[0] == 0
+    assert sum(epochs.runs for epochs in told) == 12 * 3
+
+
 def test_interrupted_and_taken_up_again_it_ends_with_the_same_bits(
     mnist_5k: Dataset, tmp_path: Path
 ) -> None:
@@ -166,6 +200,34 @@ def test_a_key_changes_with_all_that_the_result_depends_on() -> None:
     assert key(replace(params, train=replace(params.train, epochs=3))) != key()
     # How it is computed is no part of it.
     assert key(replace(params, runtime=replace(params.runtime, workers=7))) == key()
+
+
+def test_a_key_changes_with_the_code_that_computes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    package = tmp_path / "moe"
+    shutil.copytree(ROOT / "moe", package)
+    monkeypatch.setattr(shards, "__file__", str(package / "shards.py"))
+
+    def changed_by(name: str) -> set[str]:
+        """The engines whose keys are others once a byte is added to a source."""
+        before = keys()
+        with (package / name).open("a") as file:
+            file.write("\n")
+        return {engine for engine, key in keys().items() if key != before[engine]}
+
+    def keys() -> dict[str, str]:
+        run = Run("blog", 2, 1, 1.0, 0)
+        return {
+            engine: run_keys([run], small(), "d", torch.device("cpu"), {"blog": engine})[run]
+            for engine in ("fused", "kernel")
+        }
+
+    for common in ("data.py", "gating.py", "layer.py", "recipes.py", "engine/__init__.py"):
+        assert changed_by(common) == {"fused", "kernel"}
+    assert changed_by("engine/fused.py") == {"fused"}
+    assert changed_by("engine/kernel.c") == {"kernel"}
+    assert changed_by("tables.py") == changed_by("shards.py") == set()
 
 
 def test_a_device_that_is_not_there() -> None:

@@ -286,11 +286,11 @@ def parent_of(params: Params) -> Any:
 
 
 def wait_for(condition: Callable[[], bool]) -> None:
-    for _ in range(200):
+    for _ in range(600):
         if condition():
             return
         time.sleep(0.1)
-    raise AssertionError("waited 20 seconds")
+    raise AssertionError("waited 60 seconds")
 
 
 # --- a server

@@ -12,8 +12,8 @@ from tests.test_pipeline import Copy, sweep
 STARTS = 20
 
 
-def tiny(folder: Path, **axes: list | int) -> Copy:
-    copy = Copy(folder)
+def tiny(folder: Path, source: Path, **axes: list | int) -> Copy:
+    copy = Copy(folder, root=source)
     sweeps = sweep(**{"recipe": ["blog", "shazeer"], "seeds": 1, **axes})
     copy.params(data={"dataset": "mnist-5k"}, sweeps=sweeps, train={"epochs": 1})
     return copy
@@ -31,9 +31,9 @@ def start(copy: Copy, *command: str) -> subprocess.Popen:
 
 
 @pytest.fixture(scope="module")
-def alone(tmp_path_factory: pytest.TempPathFactory) -> Copy:
+def alone(tmp_path_factory: pytest.TempPathFactory, source: Path) -> Copy:
     """The same study, started once."""
-    copy = tiny(tmp_path_factory.mktemp("alone"))
+    copy = tiny(tmp_path_factory.mktemp("alone"), source)
     copy.repro()
     return copy
 
@@ -46,8 +46,10 @@ def assert_as_alone(copy: Copy, alone: Copy) -> None:
     assert set(copy.tracked()["status"]) == {"FINISHED"}
 
 
-def test_twenty_trainings_on_one_checkout_take_turns(alone: Copy, tmp_path: Path) -> None:
-    copy = tiny(tmp_path)
+def test_twenty_trainings_on_one_checkout_take_turns(
+    alone: Copy, source: Path, tmp_path: Path
+) -> None:
+    copy = tiny(tmp_path, source)
     copy.run(sys.executable, "-m", "stages.download")
     started = [start(copy, sys.executable, "-m", "stages.train") for _ in range(STARTS)]
     said = [process.communicate() for process in started]
@@ -62,8 +64,10 @@ def test_twenty_trainings_on_one_checkout_take_turns(alone: Copy, tmp_path: Path
     assert_as_alone(copy, alone)
 
 
-def test_twenty_repros_on_one_checkout_make_one_study(alone: Copy, tmp_path: Path) -> None:
-    copy = tiny(tmp_path)
+def test_twenty_repros_on_one_checkout_make_one_study(
+    alone: Copy, source: Path, tmp_path: Path
+) -> None:
+    copy = tiny(tmp_path, source)
     started = [start(copy, "dvc", "repro") for _ in range(STARTS)]
     said = [process.communicate() for process in started]
     statuses = [process.returncode for process in started]
@@ -77,8 +81,10 @@ def test_twenty_repros_on_one_checkout_make_one_study(alone: Copy, tmp_path: Pat
     assert_as_alone(copy, alone)
 
 
-def test_two_studies_that_share_a_store_stay_correct(alone: Copy, tmp_path: Path) -> None:
-    copies = [tiny(tmp_path / "one"), tiny(tmp_path / "other", ne=[1, 2, 3])]
+def test_two_studies_that_share_a_store_stay_correct(
+    alone: Copy, source: Path, tmp_path: Path
+) -> None:
+    copies = [tiny(tmp_path / "one", source), tiny(tmp_path / "other", source, ne=[1, 2, 3])]
     (tmp_path / "cache").mkdir()
     for copy in copies:
         (copy.folder / ".cache").symlink_to(tmp_path / "cache")

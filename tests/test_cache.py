@@ -1,0 +1,67 @@
+"""`make cache` and `make clean-cache`, on a store in a folder of its own."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from moe.engine import Trained
+from moe.grid import Run
+from moe.store import STORE_DIR, Store, pack
+
+ROOT = Path(__file__).parent.parent
+
+
+def make(folder: Path, target: str) -> str:
+    """What `make target` prints, with the environment that runs the tests as its .venv."""
+    done = subprocess.run(
+        ["make", "--silent", "--old-file=.venv/.ready", target],
+        cwd=folder,
+        env={
+            **os.environ,
+            "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+            "PYTHONPATH": str(ROOT),
+        },
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """One entry of two blog runs, of a trial and about 1 MB, one of a switch run; two leftovers."""
+    shutil.copyfile(ROOT / "Makefile", tmp_path / "Makefile")
+    store = Store(tmp_path / STORE_DIR)
+    for recipe, seeds, floats in (("blog", 2, 125_000), ("switch", 1, 500_000)):
+        runs = {f"{recipe}{seed}": Run(recipe, 2, 1, 0.5, seed) for seed in range(seeds)}
+        trained = {
+            key: Trained({"weights": torch.zeros(floats)}, torch.zeros(1, 8)) for key in runs
+        }
+        store.add(pack(trained, {key: str(run) for key, run in runs.items()}))
+    (store.folder / "0123.damaged").write_bytes(b"x" * 300_000)
+    (store.folder / ".4567.89.tmp").write_bytes(b"x" * 200_000)
+    return tmp_path
+
+
+def test_make_cache_says_what_is_there_with_sizes(folder: Path) -> None:
+    first, *rest = make(folder, "cache").splitlines()
+    assert first == ".cache/shards: 3 runs of 2 trials in 2 files, 3.0 MB"
+    assert [line.split() for line in rest] == [
+        ["blog", "2", "runs", "1.0", "MB"],
+        ["switch", "1", "runs", "2.0", "MB"],
+        ["damaged", "or", "never", "finished,", "not", "used:", "2", "files,", "0.5", "MB"],
+    ]
+
+
+def test_make_clean_cache_empties_it_and_leaves_the_rest(folder: Path) -> None:
+    (folder / ".cache/mnist").mkdir()
+    make(folder, "clean-cache")
+    assert not (folder / STORE_DIR).exists()
+    assert (folder / ".cache/mnist").exists()
+    assert make(folder, "cache") == ".cache/shards: 0 runs of 0 trials in 0 files, 0.0 MB\n"
