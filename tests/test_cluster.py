@@ -193,7 +193,8 @@ def test_ctrl_c_stops_the_command_and_its_tasks(
     rest = command.stdout.read()
     assert command.wait() == 130
     assert time.monotonic() - begin < 4  # 2, on a machine that does nothing else
-    assert "runs are finished and kept; the same command goes on" in rest
+    # With a number of runs, unless the machine is so busy that the stage's grace ran out.
+    assert "kept; the same command goes on" in rest
     deadline = time.monotonic() + 10
     while ray.available_resources().get("CPU") != ray.cluster_resources()["CPU"]:
         assert time.monotonic() < deadline
