@@ -68,7 +68,7 @@ NEEDED_TO_PREDICT = ("torch", "numpy", "safetensors", "jaxtyping", "pydantic", "
 BATCH = 1_000  # MLflow's limit on the metrics of one call
 LIVE_SECONDS = 10
 LONGEST_REASON = 300  # characters of what MLflow has to say
-PASSES = 4  # of a sync; one that meets no other needs two, to write and to look
+PASSES = 6  # of a sync; one that meets no other needs two, to write and to look
 # ImportError: a database whose driver is not installed; ValueError: an address that is none
 FAILURES = (MlflowException, RequestException, SQLAlchemyError, OSError, ImportError, ValueError)
 
@@ -168,9 +168,14 @@ def sync(params: Params, results: Results) -> dict[str, int]:
     with failures_as_one_line(later), FileLock(LOCK):
         store = client()
         wanted = [*_trials(results.runs), *_runs(results)]
-        for _ in range(PASSES):
-            if not _bring_up_to_date(store, params, results, wanted):
-                break
+        for left in reversed(range(PASSES)):
+            try:
+                if not _bring_up_to_date(store, params, results, wanted):
+                    break
+            except MlflowException as error:
+                # Both made a parent, and the other has just decided for its own.
+                if not left or "Current state is deleted" not in str(error):
+                    raise
     counts = {"study": 1, "trial": 0, "run": 0}
     for child in wanted:
         counts[child.tags["level"]] += 1
@@ -200,14 +205,14 @@ def _bring_up_to_date(
             kept = min(good, key=_age, default=None)
             for run in found:
                 if run is not kept:
-                    _delete(store, run)
+                    store.delete_run(run.info.run_id)
                     changes += 1
             if kept is None:
                 _write(store, experiment, parent.info.start_time, child, common, settings)
                 changes += 1
         for leftover in present.values():  # of a trial or seed that the study no longer has
             for run in leftover:
-                _delete(store, run)
+                store.delete_run(run.info.run_id)
                 changes += 1
         changes += _finish_parent(store, parent, params, results, wanted)
     return changes
@@ -216,15 +221,6 @@ def _bring_up_to_date(
 def _age(run: Any) -> tuple[int, str]:
     """What all syncs order doubles by."""
     return run.info.start_time, run.info.run_id
-
-
-def _delete(store: MlflowClient, run: Any) -> None:
-    """Delete a run, unless another sync was quicker."""
-    try:
-        store.delete_run(run.info.run_id)
-    except MlflowException:
-        if store.get_run(run.info.run_id).info.lifecycle_stage != "deleted":
-            raise
 
 
 @contextlib.contextmanager
@@ -334,7 +330,7 @@ def _parent(store: MlflowClient, experiment: str, params: Params) -> Any:
             found = store.search_runs([experiment], query, max_results=PAGE)
         oldest, *doubles = sorted(found, key=_age)
         for double in doubles:
-            _delete(store, double)
+            store.delete_run(double.info.run_id)
         return oldest
 
 
@@ -402,7 +398,11 @@ def _finish_parent(
     now = time.time_ns() // 1_000_000
     store.log_batch(
         run_id,
-        [Metric(name, value, now, 0) for name, value in metrics.items()],
+        [
+            Metric(name, value, now, 0)
+            for name, value in metrics.items()
+            if parent.data.metrics.get(name) != value  # a sync that broke off was here before
+        ],
         [Param(name, value) for name, value in settings.items()],
         [RunTag(name, value) for name, value in tags.items()],
     )

@@ -1,7 +1,11 @@
 """MLflow, with a real SQLite store and a real server: what is there, and that it is there once."""
 
+import contextlib
 import os
+import re
+import select
 import shutil
+import signal
 import socket
 import sqlite3
 import subprocess
@@ -11,7 +15,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import mlflow
 import numpy as np
@@ -21,13 +25,14 @@ import torch
 
 from moe import tracking
 from moe.data import Dataset, pixels
+from moe.download import fetch
 from moe.engine import HISTORY, fused
 from moe.evaluation import evaluate
 from moe.grid import RUN_KEYS, TRIAL_KEYS, runs_of
 from moe.live import Live
-from moe.params import Params, Sweep, Train, read_params
+from moe.params import Params, Sweep, Track, Train, read_params
 from moe.tracking import Results, TrackingError, sync
-from moe.weights import model_of, read_models, write_weights
+from moe.weights import HISTORY_FILE, model_of, read_models, write_weights
 
 ROOT = Path(__file__).parent.parent
 SETTINGS = Train(epochs=2, batch_size=128, learning_rate=0.001, hidden=4)
@@ -286,83 +291,52 @@ def parent_of(params: Params) -> Any:
 
 
 def wait_for(condition: Callable[[], bool]) -> None:
-    for _ in range(600):
+    for _ in range(900):
         if condition():
             return
         time.sleep(0.1)
-    raise AssertionError("waited 60 seconds")
+    raise AssertionError("waited 90 seconds")
 
 
 # --- a server
 
 
+class Server(NamedTuple):
+    """A real `mlflow server` on loopback. folder: where it keeps everything."""
+
+    address: str
+    folder: Path
+
+
+@pytest.fixture(scope="module")
+def server(migrated: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """One for all tests, since it takes long to start; each has an experiment of its own there."""
+    folder = tmp_path_factory.mktemp("server")
+    shutil.copyfile(migrated, folder / "mlflow.db")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    command = [
+        *(sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1"),
+        *("--port", address.partition(":")[2], "--workers", "1"),
+        *("--backend-store-uri", f"sqlite:///{folder}/mlflow.db"),
+        *("--artifacts-destination", str(folder / "artifacts")),
+    ]
+    with (folder / "log").open("wb") as log:
+        process = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
+        try:
+            wait_for(lambda: answers(address))
+            yield Server(address, folder)
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+
+
 @pytest.fixture
-def start_server(here: Path) -> Iterator[Callable[[], tuple[str, subprocess.Popen]]]:
-    """Starts a server on the working folder's database; returns its address and process."""
-    started = []
-
-    def start() -> tuple[str, subprocess.Popen]:
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            address = f"127.0.0.1:{free.getsockname()[1]}"
-        command = [
-            *(sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1"),
-            *("--port", address.partition(":")[2], "--workers", "1"),
-            *("--backend-store-uri", f"sqlite:///{here}/mlflow.db"),
-            *("--artifacts-destination", str(here / "artifacts")),
-        ]
-        quiet = subprocess.DEVNULL
-        started.append(
-            subprocess.Popen(command, stdout=quiet, stderr=quiet, start_new_session=True)
-        )
-        wait_for(lambda: answers(address))
-        return address, started[-1]
-
-    yield start
-    for process in started:
-        stop(process)
-
-
-def stop(process: subprocess.Popen) -> None:
-    import signal
-
-    try:
-        os.killpg(process.pid, signal.SIGKILL)
-    except ProcessLookupError:
-        return
-    process.wait()
-
-
-def test_a_server_that_dies_in_the_middle_costs_one_more_make_track(
-    here: Path,
-    params: Params,
-    study: tuple[Path, Results],
-    start_server: Callable[[], tuple[str, subprocess.Popen]],
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    address, process = start_server()
-    log_batch, made = mlflow.MlflowClient.log_batch, []
-
-    def last_breath(self: Any, *args: Any, **kwargs: Any) -> Any:
-        made.append(1)
-        if len(made) == 4:
-            stop(process)
-        return log_batch(self, *args, **kwargs)
-
-    with monkeypatch.context() as patched:
-        patched.setattr(mlflow.MlflowClient, "log_batch", last_breath)
-        patched.setenv("MLFLOW_TRACKING_URI", f"http://me:secret@{address}")
-        with pytest.raises(TrackingError) as raised:
-            sync(params, study[1])
-    message = str(raised.value)
-    assert "make track" in message
-    assert "\n" not in message
-    assert "secret" not in message
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://{start_server()[0]}")
-    sync(params, study[1])
-    dump = everything(params)
-    assert len(dump) == 9
-    assert {run["status"] for run in dump} == {"FINISHED"}
+def apart(params: Params, request: pytest.FixtureRequest) -> Params:
+    """The same study in an experiment that no other test uses."""
+    return replace(params, track=Track(request.node.name))
 
 
 def answers(address: str) -> bool:
@@ -374,12 +348,348 @@ def answers(address: str) -> bool:
         return False
 
 
-def test_no_server_at_all(
-    here: Path, params: Params, study: tuple[Path, Results], monkeypatch: pytest.MonkeyPatch
+# --- a server that is away
+
+
+class Line:
+    """A line to a server on which everything passes, until it is `cut` or `hangs`.
+
+    after: the number of requests that still pass. No server: it is so from the first on.
+    """
+
+    def __init__(self, server: str | None, fate: str, after: int = 0) -> None:
+        self.server, self.fate, self.left = server, fate, after
+        self.listening = socket.create_server(("127.0.0.1", 0))
+        self.address = f"127.0.0.1:{self.listening.getsockname()[1]}"
+        self.asked = 0
+        self.held: list[socket.socket] = []
+        threading.Thread(target=self._serve, daemon=True).start()
+
+    def _serve(self) -> None:
+        while True:
+            try:
+                caller, _ = self.listening.accept()
+            except OSError:
+                return  # closed
+            self.held.append(caller)
+            threading.Thread(target=self._hold, args=(caller,), daemon=True).start()
+
+    def _hold(self, caller: socket.socket) -> None:
+        # Whoever closes a connection meanwhile leaves -1 as its descriptor.
+        with contextlib.suppress(OSError, ValueError):
+            self._answer(caller)
+
+    def _answer(self, caller: socket.socket) -> None:
+        """One connection: each request goes to the server, its answer back."""
+        server = None
+        while asked := self._read(caller):
+            self.asked += 1
+            self.left -= 1
+            if self.left < 0:
+                if self.fate == "cut":
+                    self.close()
+                return  # hangs: the connection stays open, and nobody answers
+            assert self.server is not None
+            host, port = self.server.split(":")
+            server = server or socket.create_connection((host, int(port)))
+            server.sendall(asked)
+            while not select.select([caller], [], [], 0)[0]:
+                if select.select([server], [], [], 0.01)[0]:
+                    answer = server.recv(1 << 16)
+                    if not answer:
+                        server = None
+                        caller.shutdown(socket.SHUT_WR)
+                        return
+                    caller.sendall(answer)
+
+    def mend(self) -> None:
+        """From now on everything passes, at the same address."""
+        self.left = sys.maxsize
+        if self.fate == "cut":
+            host, port = self.address.split(":")
+            self.listening = socket.create_server((host, int(port)))
+            threading.Thread(target=self._serve, daemon=True).start()
+
+    def _read(self, caller: socket.socket) -> bytes:
+        """A whole request, headers and body."""
+        data = b""
+        while b"\r\n\r\n" not in data:
+            part = caller.recv(1 << 16)
+            if not part:
+                return b""
+            data += part
+        head, _, body = data.partition(b"\r\n\r\n")
+        length = re.search(rb"(?i)content-length: *(\d+)", head)
+        while length and len(body) < int(length[1]):
+            part = caller.recv(1 << 16)
+            body += part
+            data += part
+        return data
+
+    def close(self) -> None:
+        # Closing alone would leave the thread in accept(), and with it the port open.
+        with contextlib.suppress(OSError):
+            self.listening.shutdown(socket.SHUT_RDWR)
+        for one in (self.listening, *self.held):
+            one.close()
+
+
+@pytest.fixture
+def line() -> Iterator[Callable[..., Line]]:
+    lines: list[Line] = []
+
+    def lay(*args: Any) -> Line:
+        lines.append(Line(*args))
+        return lines[-1]
+
+    yield lay
+    for one in lines:
+        one.close()
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A second is enough to know that nobody answers."""
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "1")
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
+
+
+# Requests that pass: none; those of half the runs; all of them, and it is lost among the artifacts.
+@pytest.mark.parametrize(
+    ("fate", "after"), [("cut", 20), ("cut", 45), ("hangs", 0), ("hangs", 20), ("hangs", 45)]
+)
+@pytest.mark.usefixtures("impatient")
+def test_a_server_lost_in_the_middle_costs_one_more_make_track(
+    fate: str,
+    after: int,
+    here: Path,
+    apart: Params,
+    study: tuple[Path, Results],
+    server: Server,
+    line: Callable[..., Line],
+    monkeypatch: pytest.MonkeyPatch,
+    undisturbed: list[dict[str, Any]],
 ) -> None:
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://me:secret@127.0.0.1:9")
+    lost = line(server.address, fate, after)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://me:s3cr3t@{lost.address}")
+    started = time.monotonic()
+    with pytest.raises(TrackingError) as raised:
+        sync(apart, study[1])
+    assert time.monotonic() - started < 45  # bounded, on a busy machine too
+    assert lost.asked > after  # so it was lost, and not something else wrong
+    message = str(raised.value)
+    assert "the results are complete" in message
+    assert "make track brings it up to date" in message
+    assert "\n" not in message
+    assert "s3cr3t" not in message
+    lost.mend()
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "60")
+    sync(apart, study[1])
+    assert everything(apart) == undisturbed
+
+
+@pytest.fixture(scope="module")
+def undisturbed(
+    study: tuple[Path, Results],
+    params: Params,
+    migrated: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> list[dict[str, Any]]:
+    """What MLflow has where nothing happened."""
+    folder = tmp_path_factory.mktemp("undisturbed")
+    shutil.copytree(study[0] / "weights", folder / "weights")
+    shutil.copyfile(migrated, folder / "mlflow.db")
+    with pytest.MonkeyPatch.context() as patched:
+        patched.chdir(folder)
+        patched.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{folder}/mlflow.db")
+        sync(params, study[1])
+        return everything(params)
+
+
+def test_two_checkouts_that_track_at_once_leave_no_double(
+    here: Path,
+    apart: Params,
+    study: tuple[Path, Results],
+    server: Server,
+    undisturbed: list[dict[str, Any]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Their locks are two; both begin before either has written anything."""
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://{server.address}")
+    write_working_folder(here, apart, study[1])
+    other = here / "other"
+    other.mkdir()
+    for name in ("params.yaml", "weights", "data", "results", "reports"):
+        (shutil.copytree if (here / name).is_dir() else shutil.copyfile)(here / name, other / name)
+    both = [start_stage("track", folder) for folder in (here, other)]
+    for process in both:
+        out, err = process.communicate(timeout=120)
+        assert process.returncode == 0, out + err
+    dump = everything(apart)
+    levels = [run["tags"]["level"] for run in dump]
+    assert [levels.count(level) for level in ("study", "trial", "run")] == [1, 2, 6]
+    assert {run["status"] for run in dump} == {"FINISHED"}
+    children = [run for run in dump if run["tags"]["level"] != "study"]
+    for child, expected in zip(children, undisturbed, strict=False):
+        assert child["name"] == expected["name"]
+        assert child["metrics"] == expected["metrics"]
+    # Nobody's child is an orphan.
+    (parent,) = [run["name"] for run in dump if run["tags"]["level"] == "study"]
+    assert {run["tags"]["mlflow.parentRunId"] for run in children} == {parent}
+
+
+def write_working_folder(folder: Path, params: Params, results: Results) -> None:
+    """What stages find in a folder, the tables of a small study among it."""
+    from ruamel.yaml import YAML
+
+    yaml = YAML()
+    tree = yaml.load(ROOT / "params.yaml")
+    sweep = params.sweeps[0]
+    tree["data"]["dataset"] = "mnist-5k"
+    tree["sweeps"] = [
+        {"name": "small", "recipe": list(sweep.recipe), "ne": list(sweep.ne)}
+        | {"k": list(sweep.k), "lc": list(sweep.lc), "seeds": sweep.seeds}
+    ]
+    tree["train"] = {
+        name: value for name, value in vars(SETTINGS).items() if name != "capacity_factor"
+    }
+    tree["track"]["experiment"] = params.track.experiment
+    tree["runtime"]["workers"] = 1
+    yaml.dump(tree, folder / "params.yaml")
+    fetch("mnist-5k", folder / "data", folder)
+    (folder / "results").mkdir()
+    results.runs.to_csv(folder / "results/runs.csv", index=False)
+    results.history.to_csv(folder / "results/history.csv", index=False)
+    (folder / "reports/figures").mkdir(parents=True)
+    for name in ("index.html", "explorer.html", "metrics.json", "claims.json", "figures/a.svg"):
+        (folder / "reports" / name).write_text("a report")
+
+
+def start_stage(name: str, folder: Path) -> subprocess.Popen:
+    command = [sys.executable, "-m", f"stages.{name}"]
+    pipe = subprocess.PIPE
+    return subprocess.Popen(command, cwd=folder, stdout=pipe, stderr=pipe, text=True)
+
+
+@pytest.mark.usefixtures("impatient")
+def test_training_goes_on_without_a_server_with_one_warning(
+    here: Path,
+    apart: Params,
+    study: tuple[Path, Results],
+    server: Server,
+    line: Callable[..., Line],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    write_working_folder(here, apart, study[1])
+    outputs = [here / HISTORY_FILE, *sorted((here / "weights").glob("*.safetensors"))]
+    assert len(outputs) == 1 + 3  # seeds
+
+    def train_from_nothing() -> tuple[str, list[bytes]]:
+        shutil.rmtree(here / ".cache", ignore_errors=True)
+        for path in outputs:
+            path.unlink(missing_ok=True)
+        process = start_stage("train", here)
+        out, err = process.communicate(timeout=120)
+        assert process.returncode == 0, out + err
+        assert "Traceback" not in err
+        return out + err, [path.read_bytes() for path in outputs]
+
+    said, expected = train_from_nothing()
+    assert "warning" not in said
+    for away in (line(None, "cut"), line(None, "hangs"), line(server.address, "cut", 4)):
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://me:s3cr3t@{away.address}/?token=t0k3n")
+        said, written = train_from_nothing()
+        assert written == expected
+        assert said.count("warning") == 1, said
+        assert "warning: no live progress: MLflow" in said
+        assert "s3cr3t" not in said
+        assert "t0k3n" not in said
+        if away.server:
+            continue  # by now it is one that refuses
+        process = start_stage("track", here)
+        out, err = process.communicate(timeout=120)
+        assert process.returncode == 2
+        (complaint,) = err.splitlines()
+        assert "make track brings it up to date" in complaint
+        assert "s3cr3t" not in out + err
+        assert "t0k3n" not in out + err
+        assert [path.read_bytes() for path in outputs] == expected
+
+
+@pytest.mark.parametrize(
+    "uri",
+    [
+        "http://me:s3cr3t@127.0.0.1:9",
+        "http://me:p@s3cr3t@127.0.0.1:9/?token=s3cr3t",
+        "postgresql://me:s3cr3t@127.0.0.1:9/runs",
+        "nonsense://me:s3cr3t@nowhere",
+        "http://me:s3cr3t@[",
+    ],
+)
+def test_what_is_no_server_at_all(
+    uri: str,
+    here: Path,
+    params: Params,
+    study: tuple[Path, Results],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     with pytest.raises(TrackingError) as raised:
         sync(params, study[1])
-    assert "secret" not in str(raised.value)
+    assert "s3cr3t" not in str(raised.value)
     assert "make track" in str(raised.value)
+    assert "\n" not in str(raised.value)
+
+
+def test_a_deleted_experiment_comes_back(
+    here: Path, params: Params, study: tuple[Path, Results]
+) -> None:
+    sync(params, study[1])
+    before = everything(params)
+    client = tracking.client()
+    experiment = client.get_experiment_by_name(params.track.experiment)
+    assert experiment is not None
+    client.delete_experiment(experiment.experiment_id)
+    sync(params, study[1])
+    assert [run["name"] for run in everything(params)] == [run["name"] for run in before]
+
+
+def test_a_password_stays_in_the_address(
+    here: Path,
+    apart: Params,
+    study: tuple[Path, Results],
+    server: Server,
+    capfd: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A sync that goes well says and keeps nothing of it: no log, no tag, no artifact."""
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://me:s3cr3t@{server.address}")
+    sync(apart, study[1])
+    said = capfd.readouterr()
+    assert "s3cr3t" not in said.out + said.err
+    kept = [path for path in server.folder.rglob("*") if path.is_file()]
+    assert {"mlflow.db", "log", "runs.csv", "MLmodel"} <= {path.name for path in kept}
+    for path in kept:
+        assert b"s3cr3t" not in path.read_bytes(), path
+
+
+def test_the_served_model_holds_no_pickle(
+    here: Path, params: Params, study: tuple[Path, Results], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sync(params, study[1])
+    (logged,) = models()
+    kept = [path for path in (here / "mlruns").rglob("*") if path.is_file()]
+    assert "served.py" in {path.name for path in kept}
+    for path in kept:
+        assert path.suffix not in (".pkl", ".pickle", ".pt", ".pth")
+        assert not path.read_bytes().startswith(b"\x80"), path  # as every pickle does
+
+    def refuse(*args: Any, **kwargs: Any) -> None:
+        raise AssertionError("unpickles")
+
+    for name in ("load", "loads"):
+        monkeypatch.setattr(f"cloudpickle.{name}", refuse)
+        monkeypatch.setattr(f"pickle.{name}", refuse)
+    served = mlflow.pyfunc.load_model(f"models:/{logged.model_id}")
+    assert served.predict(np.zeros((1, 784), np.float32)).shape == (1, 10)
