@@ -35,7 +35,7 @@ def mend() -> None:
     """Set aside what cannot be read: DVC makes both files anew, and finished runs are elsewhere."""
     from ruamel.yaml import YAML
 
-    for path, read in ((RWLOCK, json.loads), (LOCK, YAML(typ="safe").load)):
+    for path, read in ((RWLOCK, json.loads), (LOCK, YAML(typ="safe", pure=True).load)):
         if is_broken(path, read) and is_broken(path, read):
             aside = path.replace(path.with_name(f"{path.name}.damaged"))
             print(f"{path}: half written by a DVC that was killed; set aside as {aside}")

@@ -61,7 +61,7 @@ def test_a_training_stops_at_once_and_says_what_is_kept(
     assert process.returncode == status, out + err
     (line,) = err.strip().splitlines()[-1:]
     assert line.startswith(f"stopped by {name}: ")
-    assert "of 300 runs are finished and kept" in line
+    assert "of 400 runs are finished and kept" in line
     assert line.endswith("the same command goes on")
     assert "Traceback" not in err
     _, alive = psutil.wait_procs(tree, timeout=5)
@@ -74,6 +74,6 @@ def test_what_was_kept_is_what_the_next_start_finds(training: Copy) -> None:
     assert kept > 0
     training.params(sweeps=sweep(recipe=["blog", "shazeer"], ne=[2, 4], seeds=1))
     done = training.run(sys.executable, "-m", "stages.train")
-    assert "of 6 runs are in the store" in done.stdout
-    assert "0 of 6 runs" not in done.stdout
+    assert "of 8 runs are in the store" in done.stdout
+    assert "0 of 8 runs" not in done.stdout
     assert not list(Path(training.folder, ".cache/shards").glob("*.damaged"))
