@@ -59,8 +59,8 @@ def test_a_training_stops_at_once_and_says_what_is_kept(
     # Two seconds are ours; the rest is for a machine that is busy with other tests.
     assert time.monotonic() - begin < 2 + 3
     assert process.returncode == status, out + err
-    (line,) = err.strip().splitlines()[-1:]
-    assert line.startswith(f"stopped by {name}: ")
+    # After our line Python's own tracker may say that it cleaned up semaphores.
+    (line,) = [line for line in err.splitlines() if line.startswith(f"stopped by {name}: ")]
     assert "of 400 runs are finished and kept" in line
     assert line.endswith("the same command goes on")
     assert "Traceback" not in err
