@@ -12,6 +12,9 @@ from PIL import Image
 
 from moe import routing
 from moe.data import CLASSES, Dataset, pixels
+from moe.grid import Run
+from moe.layer import MoE
+from moe.routing import Routed
 from moe.tables import PICTURES_DIR, picture_of
 from moe.weights import read_models
 
@@ -53,16 +56,13 @@ def gates_of(digits: Digits) -> list[dict[str, Any]]:
     return table
 
 
-def draw_experts() -> None:
-    """Draw a PNG for each trial, its experts from left to right: above, the router weights, 128
-    being 0 and the largest of the trial at an end; below, the mean image that the expert gets."""
-    data = Dataset()
-    x, grey = pixels(data.test_x), data.test_x.numpy().astype(np.float32)
-    for run, model in read_models(SEED):
-        received = routing.mean_images(routing.route(model, x), grey)
-        weights = model.router.weight.detach().numpy()
-        signed = 128 + 127 * weights / np.abs(weights).max()
-        _save(np.stack([signed, received]).round(), picture_of(run.trial))
+def draw_experts(run: Run, model: MoE, routed: Routed, grey: Float[np.ndarray, "N D"]) -> None:
+    """Draw a PNG for a trial, its experts from left to right: above, the router weights, 128 being
+    0 and the largest of the trial at an end; below, the mean image that the expert gets."""
+    weights = model.router.weight.detach().numpy()
+    signed = 128 + 127 * weights / np.abs(weights).max()
+    received = routing.mean_images(routed, grey)
+    _save(np.stack([signed, received]).round(), picture_of(run.trial))
 
 
 def _save(tiles: Float[np.ndarray, "rows E D"] | UInt8[np.ndarray, "rows E D"], path: Path) -> None:

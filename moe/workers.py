@@ -69,7 +69,11 @@ def in_workers(
 
 
 def single_thread() -> None:
-    """One thread for torch's operations: also what makes their sums come out the same anywhere."""
+    """One thread for torch's operations: also what makes their sums come out the same anywhere.
+
+    And for numpy's, where it is not loaded yet, as in a worker that starts.
+    """
+    os.environ["OPENBLAS_NUM_THREADS"] = "1"
     import torch
 
     torch.set_num_threads(1)

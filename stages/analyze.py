@@ -63,22 +63,27 @@ def analyze() -> None:
 
     digits = pictures.draw_digits(Dataset(), params.analyze.pictured_digits)
     write_table(pictures.gates_of(digits), RESULTS_DIR / "digits.csv")
-    pictures.draw_experts()
 
 
 def analyze_cohort(seed: int, send: object, null_tables: int) -> dict[Any, dict[str, Any]]:
-    """Of every run of a seed: its rows of slots.csv and coactivation.csv, its measures."""
+    """Of every run of a seed: its rows of slots.csv and coactivation.csv, its measures.
+
+    Draws the experts where the seed is the pictured one.
+    """
     import numpy as np
 
-    from moe import routing
+    from moe import pictures, routing
     from moe.data import Dataset, pixels
     from moe.weights import read_models
 
     data = Dataset()
     x, labels = pixels(data.test_x), data.test_y.numpy()
+    grey = data.test_x.numpy().astype(np.float32)
     cohort = {}
     for run, model in read_models(seed):
         routed = routing.route(model, x)
+        if seed == pictures.SEED:
+            pictures.draw_experts(run, model, routed, grey)
         slots = routing.slot_counts(routed, labels)
         together = routing.coactivation(routed)
         rng = np.random.default_rng((seed, run.ne, run.k))
