@@ -64,24 +64,33 @@ class Routing(NamedTuple):
 def ranks(scores: Float[Tensor, "*R B E"]) -> Int[Tensor, "*R B E"]:
     """How many experts of its row come before each: 0 for the best; of equals the lower index.
 
-    Each pair is compared once, all pairs of a distance together: for few experts that is quicker
-    than a sort, and it settles ties, which torch.topk leaves open.
+    Every expert is compared with all others at once: few as they are, that is quicker than a sort,
+    and it settles ties, which torch.topk leaves open. Scores are finite, or -inf.
     """
-    by_expert, size = scores.detach().mT, scores.shape[-1]
-    dtype = torch.int8 if size < 128 else torch.int16
-    later = torch.arange(size - 1, -1, -1, dtype=dtype, device=scores.device)
-    rank = later[:, None].expand(by_expert.shape).contiguous()
-    for distance in range(1, size):
-        first = by_expert[..., :-distance, :] >= by_expert[..., distance:, :]
-        counted = first.view(torch.int8).to(dtype)
-        rank[..., distance:, :] += counted
-        rank[..., :-distance, :] -= counted
-    return rank.mT
+    by_expert, size = scores.detach().movedim(-1, 0), scores.shape[-1]
+    flat = by_expert.reshape(size, -1)
+    if size == 1:
+        return torch.zeros_like(scores, dtype=torch.int8)
+    # The others of expert e are e + 1 … E − 1, whom it beats by >=, then 0 … e − 1, whom it beats
+    # by >, which is >= of the next number above.
+    above = flat.nextafter(torch.full_like(flat[:1], math.inf))
+    others = torch.cat([flat, above])[1:-1].unfold(0, size - 1, 1)
+    beats = (flat.unsqueeze(-1) >= others).view(torch.int8)
+    beaten = beats.sum(-1, dtype=torch.int8 if size < 128 else torch.int16)
+    return (size - 1 - beaten).view(by_expert.shape).movedim(0, -1)
 
 
-def softmax(logits: Float[Tensor, "*R B E"]) -> Float[Tensor, "*R B E"]:
-    """Over the experts. Few as they are, torch is ten times faster with the batch as inner axis."""
-    return logits.mT.softmax(-2).mT
+def softmax(
+    logits: Float[Tensor, "*R B E"], among: Bool[Tensor, "*R B E"] | None = None
+) -> Float[Tensor, "*R B E"]:
+    """Over the experts, or over those of a mask, 0 elsewhere.
+
+    Few as they are, torch is ten times faster with the batch as inner axis.
+    """
+    by_expert = logits.mT
+    if among is not None:
+        by_expert = by_expert.masked_fill(~among.mT, -math.inf)
+    return by_expert.softmax(-2).mT
 
 
 def top_k_mask(scores: Float[Tensor, "*R B E"], top_k: PerRun) -> Bool[Tensor, "*R B E"]:
@@ -99,7 +108,7 @@ def top_k_softmax(
     router. Returns (gates, chosen).
     """
     chosen = top_k_mask(logits, top_k)
-    return softmax(logits.masked_fill(~chosen, -math.inf)), chosen
+    return softmax(logits, chosen), chosen
 
 
 def softmax_top_k(
@@ -165,14 +174,13 @@ def importance(gates: Float[Tensor, "*R B E"]) -> Float[Tensor, "*R E"]:
 def cv_squared(x: Float[Tensor, "*R E"], num_experts: PerRun | None = None) -> Float[Tensor, "*R"]:
     """Squared coefficient of variation: population variance over squared mean (Shazeer eq. 7).
 
-    Only the first num_experts (by default all E) count. 0 for a single expert.
+    Only the first num_experts (by default all E) count; beyond them, x is 0. 0 for a single expert.
     """
     size = x.shape[-1]
     n = torch.as_tensor(size if num_experts is None else num_experts, device=x.device)
-    real = torch.arange(size, device=x.device) < n.unsqueeze(-1)
-    mean = x.sum(-1) / n
-    deviation = (x - mean.unsqueeze(-1)) * real
-    return deviation.square().sum(-1) / n / mean.square()
+    relative = x / (x.sum(-1) / n).unsqueeze(-1)
+    # Each x that does not count is at a distance of 1 from the mean.
+    return ((relative - 1).square().sum(-1) - (size - n)) / n
 
 
 def switch_loss(

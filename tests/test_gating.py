@@ -2,6 +2,7 @@
 
 from math import log
 
+import numpy as np
 import pytest
 import torch
 
@@ -25,6 +26,21 @@ def test_softmax_top_k_by_hand() -> None:
     gates, _, router_probs = gating.softmax_top_k(LOGITS, 2)
     torch.testing.assert_close(gates, torch.tensor(expected, dtype=torch.float64))
     torch.testing.assert_close(router_probs.sum(-1), torch.ones(4, dtype=torch.float64))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("size", [1, 2, 5, 130])
+def test_ranks_are_the_places_in_a_stable_sort(size: int, dtype: torch.dtype) -> None:
+    rng = np.random.default_rng(size)
+    # Many ties, signed zeros, neighbouring floats, experts that a run does not have
+    few = np.array([-np.inf, -1, -0.0, 0.0, 1, np.nextafter(np.float32(1), np.float32(2))])
+    for scores in (rng.choice(few, (2, 50, size)), rng.normal(size=(2, 50, size))):
+        given = torch.from_numpy(scores).to(dtype)
+        order = np.argsort(-given.numpy(), axis=-1, kind="stable")
+        places = np.empty_like(order)
+        np.put_along_axis(places, order, np.arange(size)[None, None], -1)
+        assert gating.ranks(given).tolist() == places.tolist()
+        assert gating.ranks(given.mT.contiguous().mT).tolist() == places.tolist()
 
 
 def test_importance_and_cv_squared_by_hand() -> None:

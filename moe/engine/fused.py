@@ -20,6 +20,7 @@ from math import prod
 import torch
 from jaxtyping import Float, Float64, Int, UInt8
 from torch import Tensor
+from torch.nn.functional import pad
 
 from moe.data import CLASSES, Dataset, batch_order, in_chunks, pixels, random_draws
 from moe.engine import HISTORY, Trained
@@ -70,9 +71,10 @@ def bytes_per_expert(settings: Train, inputs: int) -> int:
     """About the memory that an expert takes in a stack of many, of whatever recipe."""
     H, C = settings.hidden, CLASSES
     weights = (2 + H) * inputs + H + H * C + C
-    # Of a batch: logits, hidden layer, output and routing, with their gradients and intermediates
-    step = (2 * H + 6 * C + 24) * settings.batch_size
-    test = (2 * H + 3 * C + 12) * EVALUATION_BATCH
+    # Of a batch: logits, hidden layer, output and routing, with their gradients and intermediates;
+    # among these a byte for each pair of a run's experts, here for runs of 64
+    step = (2 * H + 6 * C + 40) * settings.batch_size
+    test = (2 * H + 3 * C + 28) * EVALUATION_BATCH
     return 4 * (4 * weights + max(step, test))  # 4 bytes; Adam keeps gradient and two moments
 
 
@@ -139,7 +141,12 @@ class Stack:
         self.batches = zeros(steps, S * B, dtype=torch.long)
         draws = (S, self.layout.shape[1], steps, B)
         self.draws = zeros(*draws) if self.recipe.draws else None
-        self.logits, self.noise = zeros(G, B), zeros(G if self.recipe.trainable_noise else 0, B)
+        # A row more, for Layout.padded
+        routers = [name for name in ("router", "noise") if name in self.parameters]
+        self.router_out = {name: zeros(G + 1, B) for name in routers}
+        for out in self.router_out.values():
+            out[-1] = -torch.inf
+        self.d_gates, self.norms = zeros(G + 1, B), zeros(G + 1, 1)
         self.hidden, self.d_hidden = zeros(G, H, B), zeros(G, H, B)
         self.sums = zeros(len(SUMS), len(self.runs), dtype=torch.float64)
         self.largest = zeros(len(self.runs), dtype=torch.float64)
@@ -190,13 +197,10 @@ class Stack:
         B = y.shape[1]
 
         # forward
-        self._times_x(p["router"], x, self.logits)
-        if self.recipe.trainable_noise:
-            self._times_x(p["noise"], x, self.noise)
+        for name, out in self.router_out.items():
+            self._times_x(p[name], x, out[:-1])
         self._times_x(p["w1"], x, self.hidden, self.settings.precision)
-        router_out = [
-            layout.padded(out, -torch.inf) for out in (self.logits, self.noise) if len(out)
-        ]
+        router_out = [layout.padded(out) for out in self.router_out.values()]
         with torch.enable_grad():
             routing = self.recipe.route(self._inputs(router_out, self._drawn(), training=True))
         gates = layout.packed(routing.gates.detach().mT)
@@ -211,7 +215,7 @@ class Stack:
         is_target = self.classes == target
         d_mixture = log_probs.exp_().sub_(is_target.to(self.dtype)).div_(B)
         d_out = layout.to_experts(d_mixture.view(R, C * B)).view(G, C, B)
-        d_gates = (expert_out * d_out).sum(1)
+        torch.sum(expert_out * d_out, 1, out=self.d_gates[:-1])
         d_out *= gates.unsqueeze(1)
         if self.recipe.softmax_experts:
             d_out -= (d_out * expert_out).sum(1, keepdim=True)
@@ -223,7 +227,7 @@ class Stack:
         torch.sum(self.d_hidden, 2, keepdim=True, out=self.gradients["b1"])
 
         # backward: the products with x
-        d_router = self._backward_of(routing, router_out, d_gates)
+        d_router = self._backward_of(routing, router_out)
         for name, d_packed in zip(("router", "noise"), map(layout.packed, d_router), strict=False):
             self._gradient_of(name, d_packed, x)
         self._gradient_of("w1", self.d_hidden, x, self.settings.precision)
@@ -233,10 +237,11 @@ class Stack:
                 routing.chosen, layout.num_experts
             )
 
-        square = torch.linalg.vector_norm(self.gradients["router"], dim=1, keepdim=True).square()
-        norm = layout.sum_over_experts(square).sqrt().squeeze(1)
+        norm_of = torch.linalg.vector_norm
+        norm_of(self.gradients["router"], dim=1, keepdim=True, out=self.norms[:-1])
+        norm = norm_of(layout.padded(self.norms), dim=(1, 2))
         dropped = torch.zeros_like(norm) if routing.dropped is None else routing.dropped
-        accuracy = correct.to(self.dtype).mean((1, 2))
+        accuracy = correct.mean((1, 2), dtype=self.dtype)
         measured = (network_loss, routing.gate_loss.detach(), accuracy, norm, dropped)
         self.sums += torch.stack(measured)
         torch.maximum(self.largest, norm.double(), out=self.largest)
@@ -293,11 +298,10 @@ class Stack:
         self,
         routing: Routing,
         router_out: Sequence[Float[Tensor, "R E B"]],
-        d_gates: Float[Tensor, "G B"],
     ) -> Sequence[Float[Tensor, "R E B"]]:
         """The gradients of what the routers gave, by autograd through the recipe."""
         terms = [
-            (routing.gates, self.layout.padded(d_gates, 0.0).mT),
+            (routing.gates, self.layout.padded(self.d_gates).mT),
             (routing.gate_loss, self.loss_coef),
         ]
         if routing.z_loss is not None and self.settings.z_loss:
@@ -331,10 +335,12 @@ class Stack:
         (G, H, D), (R, E) = p["w1"].shape, layout.shape
         correct = torch.zeros(R, dtype=torch.float64, device=self.device)
         tokens = torch.zeros(R, E, dtype=torch.float64, device=self.device)
-        routers = [p[name] for name in ("router", "noise") if name in p]
         for chunk in in_chunks(len(x), EVALUATION_BATCH):
             x_chunk = pixels(x[chunk], self.dtype).T
-            router_out = [layout.padded(W @ x_chunk, -torch.inf) for W in routers]
+            router_out = [
+                layout.padded(pad(p[name] @ x_chunk, (0, 0, 0, 1), value=-torch.inf))
+                for name in self.router_out
+            ]
             routing = self.recipe.route(self._inputs(router_out, None, training=False))
             hidden = torch.mm(p["w1"].view(G * H, D), x_chunk).view(G, H, -1)
             hidden = hidden.add_(p["b1"]).relu_()
@@ -344,7 +350,7 @@ class Stack:
         return {
             "test_accuracy": correct / len(x),
             "max_violation": tokens.amax(1) / (tokens.sum(1) / layout.num_experts) - 1,
-            "dead_experts": ((tokens == 0) & ~layout.padding.squeeze(-1)).sum(1).double(),
+            "dead_experts": ((tokens == 0) & ~layout.is_padding).sum(1).double(),
         }
 
 

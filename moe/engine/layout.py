@@ -55,15 +55,13 @@ class Layout:
         self.slot = torch.tensor([row * most + e for row, e in experts], **integers)
         self.all_experts = torch.arange(len(experts), **integers)
         self.first_expert = self.num_experts.cumsum(0) - self.num_experts
-        places = torch.zeros(len(runs) * most, **integers)
-        self.expert_at = places.index_copy(0, self.slot, self.all_experts)
-        self.padding = torch.ones_like(places, dtype=torch.bool).index_fill_(0, self.slot, False)
-        self.padding = self.padding.view(len(runs), most, 1)
+        nowhere = torch.full((len(runs) * most,), len(experts), **integers)
+        self.expert_at = nowhere.index_copy(0, self.slot, self.all_experts)
+        self.is_padding = (self.expert_at == len(experts)).view(self.shape)
 
-    def padded(self, packed: Float[Tensor, "G B"], filler: float) -> Float[Tensor, "R E B"]:
-        """Experts by run; those that a run does not have get the filler."""
-        padded = packed.index_select(0, self.expert_at).view(*self.shape, -1)
-        return padded.masked_fill_(self.padding, filler)
+    def padded(self, packed: Float[Tensor, "rows B"]) -> Float[Tensor, "R E B"]:
+        """Experts by run; the last of the G + 1 rows is what those get that a run does not have."""
+        return packed.index_select(0, self.expert_at).view(*self.shape, -1)
 
     def packed(self, padded: Float[Tensor, "R E B"]) -> Float[Tensor, "G B"]:
         """The experts that there are."""
