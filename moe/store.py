@@ -52,15 +52,18 @@ class Store:
 
     def add(self, packed: bytes) -> None:
         """Keep an entry: whole or, if we die meanwhile, not at all."""
-        self.folder.mkdir(parents=True, exist_ok=True)
         name = hashlib.sha256(packed).hexdigest()
         unfinished = self.folder / f".{name}.{os.getpid()}.tmp"
         try:
+            self.folder.mkdir(parents=True, exist_ok=True)
             with unfinished.open("wb") as file:
                 file.write(packed)
                 file.flush()
                 os.fsync(file.fileno())
             unfinished.rename(self.folder / f"{name}.safetensors")
+        except OSError as error:
+            reason = error.strerror or error
+            raise OSError(f"{self.folder}: cannot be written: {reason}") from None
         finally:
             unfinished.unlink(missing_ok=True)  # the disk is full, or we were interrupted
 
@@ -69,6 +72,8 @@ class Store:
         for path in sorted(self.folder.glob("*.safetensors")):
             try:
                 yield Entry(path, _runs_in(path))
+            except FileNotFoundError:  # emptied or set aside by somebody else meanwhile
+                continue
             except (OSError, ValueError, KeyError, TypeError) as error:
                 self._set_aside(path, str(error))
 
@@ -96,14 +101,20 @@ class Store:
 
     def _read(self, path: Path) -> bytes | None:
         """An entry's bytes; None if they are not those that were written."""
-        packed = path.read_bytes()
+        try:
+            packed = path.read_bytes()
+        except FileNotFoundError:
+            return None
         if hashlib.sha256(packed).hexdigest() == path.stem:
             return packed
         self._set_aside(path, "its digest is not its name")
         return None
 
     def _set_aside(self, path: Path, reason: str) -> None:
-        path.rename(path.with_suffix(".damaged"))
+        try:
+            path.rename(path.with_suffix(".damaged"))
+        except FileNotFoundError:
+            return
         self.report(f"{path}: damaged ({reason}); set aside, its runs are trained again")
 
 
@@ -114,4 +125,7 @@ def _runs_in(path: Path) -> dict[str, str]:
         if not 2 <= size <= min(LONGEST_HEADER, path.stat().st_size - 8):
             raise ValueError("its header is not one of safetensors")
         header = json.loads(file.read(size))
-    return dict(json.loads(header["__metadata__"]["runs"]))
+    runs = dict(json.loads(header["__metadata__"]["runs"]))
+    if lacking := [name for key, name in runs.items() if f"{key}/history" not in header]:
+        raise ValueError(f"it names {lacking[0]}, but does not have it")
+    return runs

@@ -6,6 +6,7 @@ from typing import Any
 
 import pandas as pd
 
+from moe.errors import UserError
 from moe.grid import RUN_KEYS, Trial
 
 RESULTS_DIR = Path("results")
@@ -21,8 +22,16 @@ def write_table(rows: Iterable[Mapping[str, Any]] | pd.DataFrame, path: Path) ->
 
 
 def read_table(path: Path) -> pd.DataFrame:
-    """A table whose first columns are recipe, ne, k, lc, seed."""
-    return pd.read_csv(path, dtype=dict(zip(RUN_KEYS, (str, int, int, float, int), strict=True)))
+    """A table whose first columns are recipe, ne, k, lc, seed; UserError if it is not one."""
+    types = dict(zip(RUN_KEYS, (str, int, int, float, int), strict=True))
+    try:
+        table = pd.read_csv(path, dtype=types)
+        if list(table.columns[: len(types)]) != list(types):
+            raise ValueError(f"its columns are {', '.join(map(str, table.columns))}")
+    except ValueError as error:  # pandas' own errors are among these
+        reason = " ".join(str(error).split())
+        raise UserError(f"{path}: no table of runs ({reason}); dvc repro writes it anew") from None
+    return table
 
 
 def picture_of(trial: Trial, results: Path = RESULTS_DIR) -> Path:

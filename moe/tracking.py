@@ -43,7 +43,7 @@ os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
 import mlflow
 import numpy as np
 from filelock import FileLock
-from mlflow.entities import Metric, Param, RunTag, ViewType
+from mlflow.entities import LoggedModelStatus, Metric, Param, RunTag, ViewType
 from mlflow.exceptions import MlflowException
 from mlflow.models import infer_signature
 from mlflow.tracking import MlflowClient
@@ -69,6 +69,8 @@ BATCH = 1_000  # MLflow's limit on the metrics of one call
 LIVE_SECONDS = 10
 LONGEST_REASON = 300  # characters of what MLflow has to say
 PASSES = 6  # of a sync; one that meets no other needs two, to write and to look
+# Both made a parent or a model, and the other has just decided for its own.
+MET_ANOTHER = ("Current state is deleted", "Logged model with ID")
 # ImportError: a database whose driver is not installed; ValueError: an address that is none
 FAILURES = (MlflowException, RequestException, SQLAlchemyError, OSError, ImportError, ValueError)
 
@@ -173,8 +175,7 @@ def sync(params: Params, results: Results) -> dict[str, int]:
                 if not _bring_up_to_date(store, params, results, wanted):
                     break
             except MlflowException as error:
-                # Both made a parent, and the other has just decided for its own.
-                if not left or "Current state is deleted" not in str(error):
+                if not left or not any(words in str(error) for words in MET_ANOTHER):
                     raise
     counts = {"study": 1, "trial": 0, "run": 0}
     for child in wanted:
@@ -379,8 +380,8 @@ def _write(
 
 def _finish_parent(
     store: MlflowClient, parent: Any, params: Params, results: Results, wanted: Sequence[Child]
-) -> bool:
-    """The parent's metrics, artifacts and model; whether there was anything to do."""
+) -> int:
+    """The parent's metrics, artifacts and model; how much of it there was to do."""
     run_id = parent.info.run_id
     accuracy = results.runs["accuracy"]
     metrics = {
@@ -390,8 +391,25 @@ def _finish_parent(
         "best_accuracy": float(results.runs.groupby(TRIAL_KEYS)["accuracy"].mean().max()),
     }
     content = digest([metrics, [_file_digest(path) for path in results.artifacts]])
-    if parent.data.tags.get("content") == content and parent.info.status == "FINISHED":
-        return False
+    is_new = parent.data.tags.get("content") != content or parent.info.status != "FINISHED"
+    if is_new:
+        _log_study(store, parent, params, results, metrics)
+    changes = is_new + _keep_one_model(store, parent, results.runs, content)
+    if changes:
+        store.set_tag(run_id, "content", content)
+        store.set_terminated(run_id, "FINISHED")
+    return changes
+
+
+def _log_study(
+    store: MlflowClient,
+    parent: Any,
+    params: Params,
+    results: Results,
+    metrics: Mapping[str, float],
+) -> None:
+    """The parent's metrics and artifacts."""
+    run_id = parent.info.run_id
     settings = {name: str(value) for name, value in asdict(params.train).items()}
     tags = {"data_digest": results.data_digest, **_code_version()}
     # Of values with one timestamp MLflow shows the greatest; of earlier and later ones, the last.
@@ -409,23 +427,41 @@ def _finish_parent(
     for path in results.artifacts:
         log = store.log_artifacts if path.is_dir() else store.log_artifact
         log(run_id, str(path), *([path.name] if path.is_dir() else []))
-    _delete_models(store, parent)
-    _log_best_model(results.runs, run_id)
-    store.set_tag(run_id, "content", content)
-    store.set_terminated(run_id, "FINISHED")
-    return True
 
 
-def _delete_models(store: MlflowClient, parent: Any) -> None:
-    """Of earlier results: the parent has one model, that of the best trial."""
-    found = store.search_logged_models(
-        [parent.info.experiment_id], f"source_run_id = '{parent.info.run_id}'"
-    )
-    for model in found:
-        store.delete_logged_model(model.model_id)
+def _keep_one_model(store: MlflowClient, parent: Any, runs: pd.DataFrame, content: str) -> int:
+    """The parent has one model, whole and of these results; how many were written and deleted.
+
+    Nothing is deleted before there is a good one: of two syncs that write theirs at once, neither
+    may take the other's away and leave none.
+    """
+    changes = 0
+    found, good = _models(store, parent, content)
+    if not good:
+        _log_best_model(runs, parent.info.run_id, content)
+        found, good = _models(store, parent, content)
+        changes += 1
+    for model in found if good else []:
+        if model is not good[0]:
+            store.delete_logged_model(model.model_id)
+            changes += 1
+    return changes
 
 
-def _log_best_model(runs: pd.DataFrame, run_id: str) -> None:
+def _models(store: MlflowClient, parent: Any, content: str) -> tuple[list[Any], list[Any]]:
+    """All models of a parent, oldest first, and those that are whole and of these results."""
+    query = f"source_run_id = '{parent.info.run_id}'"
+    found = store.search_logged_models([parent.info.experiment_id], query)
+    found = sorted(found, key=lambda model: (model.creation_timestamp, model.model_id))
+    good = [
+        model
+        for model in found
+        if model.tags.get("content") == content and model.status == LoggedModelStatus.READY
+    ]
+    return found, good
+
+
+def _log_best_model(runs: pd.DataFrame, run_id: str, content: str) -> None:
     """The seed-0 model of the trial with the best mean, as moe/served.py says."""
     means = runs.groupby(TRIAL_KEYS)["accuracy"].mean()
     trial = Trial(*list(means.index)[int(means.argmax())])
@@ -442,6 +478,7 @@ def _log_best_model(runs: pd.DataFrame, run_id: str) -> None:
             signature=infer_signature(example, example[:, :CLASSES]),
             input_example=example,
             pip_requirements=[f"{name}=={version(name)}" for name in NEEDED_TO_PREDICT],
+            tags={"content": content},
         )
 
 

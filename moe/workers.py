@@ -45,6 +45,8 @@ def in_workers(
         for task in tasks:
             yield task, function(task, on_message)
         return
+    # Of semaphores that it cleans up after an interrupted study it would warn below our last word.
+    os.environ.setdefault("PYTHONWARNINGS", "ignore:resource_tracker:UserWarning")
     context = multiprocessing.get_context("spawn")
     messages = context.SimpleQueue()
     not_ours = set(multiprocessing.active_children())

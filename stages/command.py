@@ -26,6 +26,8 @@ GRACE = 1.8  # seconds that an interrupted command has to leave all in order
 POLL_SECONDS = 0.2
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
+_leaving = threading.Lock()
+
 
 class Interrupted(BaseException):
     """SIGINT or SIGTERM arrived. kept: what a stage has to say of its work so far."""
@@ -104,6 +106,7 @@ def _interrupt(signum: int, frame: Any) -> None:
 
 
 def _exit(stop: Interrupted) -> None:
+    _leaving.acquire()  # for good: who comes second, the timer or the main thread, says nothing
     name = signal.Signals(stop.signum).name
     with contextlib.suppress(OSError):
         click.echo(f"stopped by {name}: {stop.kept}; the same command goes on", err=True)

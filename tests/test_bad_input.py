@@ -376,6 +376,41 @@ def test_a_read_only_disk(small_disk: Path, finished: Copy, tmp_path: Path) -> N
     assert "read-only" in said_by(done).lower()
 
 
+# --- tables that somebody else has written
+
+
+@pytest.mark.parametrize(
+    ("name", "table"),
+    [
+        ("analyze", "weights/history.csv"),
+        ("report", "results/slots.csv"),
+        ("track", "results/runs.csv"),
+    ],
+)
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda whole: b"",
+        lambda whole: b"\xff\xfe" + whole,
+        lambda whole: b"<html>\n</html>\n",
+        lambda whole: whole.replace(b"blog,1", b"blog,one"),
+        lambda whole: whole + b"blog,1",  # cut off in its keys
+        lambda whole: whole + b"a,b," * 100,
+    ],
+)
+def test_a_damaged_table(name: str, table: str, damage: Callable, finished: Copy) -> None:
+    path, before = finished.folder / table, everything(finished)
+    whole = path.read_bytes()
+    try:
+        path.write_bytes(damage(whole))
+        done = finished.run(sys.executable, "-m", f"stages.{name}", check=False)
+    finally:
+        path.write_bytes(whole)
+    assert done.returncode == 2, done.stdout + done.stderr
+    assert said_by(done).startswith(f"{table}: no table of runs (")
+    assert everything(finished) == before
+
+
 # --- the store and memory
 
 

@@ -1,6 +1,8 @@
 """The store of finished runs: what goes in comes out, and what is damaged is never used."""
 
+from collections.abc import Collection, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -71,6 +73,36 @@ def test_a_damaged_entry_is_reported_set_aside_and_not_used(store: Store, damage
     assert "set aside" in line
     store.add(pack({"c": trained(2)}, {"c": "run c"}))
     assert store.load({"c"}).keys() == {"c"}
+
+
+def test_an_entry_that_lacks_a_run_it_names_is_set_aside(store: Store) -> None:
+    """Whole by its digest, so that no other check would find it."""
+    store.add(pack({"d": trained(3)}, {"d": "run d", "e": "run e"}))
+    assert store.find({"d", "e"}) == set()
+    (line,) = store.said  # type: ignore[attr-defined]
+    assert "it names run e, but does not have it" in line
+    assert store.load({"a", "d"}).keys() == {"a"}
+
+
+def test_what_somebody_else_removes_meanwhile_is_no_error(store: Store) -> None:
+    entries = store.entries()
+    next(entries)
+    for path in store.folder.iterdir():
+        path.unlink()
+    assert list(entries) == []
+    for work in (store.find, store.load):
+        store.add(pack({"c": trained(2)}, {"c": "run c"}))
+        holding = store._holding
+
+        def and_gone(keys: Collection[str], holding: Any = holding) -> Iterator[Any]:
+            for path, wanted in holding(keys):
+                path.unlink()
+                yield path, wanted
+
+        store._holding = and_gone  # type: ignore[method-assign]
+        assert not work({"c"})
+        store._holding = holding  # type: ignore[method-assign]
+    assert store.said == []  # type: ignore[attr-defined]
 
 
 def test_an_unfinished_entry_is_not_seen(store: Store) -> None:

@@ -22,6 +22,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from mlflow.entities import LoggedModelStatus
 
 from moe import tracking
 from moe.data import Dataset, pixels
@@ -264,6 +265,57 @@ def test_the_best_model_loads_and_predicts(
     x = pixels(mnist_5k.test_x[:20])
     expected = model(x)[0].softmax(-1).detach().numpy()
     np.testing.assert_allclose(served.predict(x.numpy()), expected, atol=1e-6)
+
+
+def test_of_several_models_the_oldest_whole_one_stays(
+    here: Path, params: Params, study: tuple[Path, Results]
+) -> None:
+    sync(params, study[1])
+    (first,) = models()
+    client, parent = tracking.client(), parent_of(params)
+
+    def another(content: str) -> Any:
+        return client.create_logged_model(
+            parent.info.experiment_id,
+            source_run_id=parent.info.run_id,
+            tags={"content": content},
+        )
+
+    another(first.tags["content"])  # of a sync that died
+    for content in (first.tags["content"], "of other results"):
+        client.finalize_logged_model(another(content).model_id, LoggedModelStatus.READY)
+    assert len(models()) == 4
+    sync(params, study[1])
+    assert [model.model_id for model in models()] == [first.model_id]
+    client.delete_logged_model(first.model_id)
+    sync(params, study[1])
+    assert len(models()) == 1
+
+
+def test_a_model_taken_away_while_it_is_written_is_written_again(
+    here: Path, params: Params, study: tuple[Path, Results]
+) -> None:
+    """As by a sync that has just found a whole one."""
+    taken: list[str] = []
+
+    def take_away() -> None:
+        client, end = tracking.client(), time.monotonic() + 60
+        while not taken and time.monotonic() < end:
+            for model in models():
+                client.delete_logged_model(model.model_id)
+                taken.append(model.model_id)
+
+    sync(params, study[1])
+    client = tracking.client()
+    for model in models():
+        client.delete_logged_model(model.model_id)
+    thread = threading.Thread(target=take_away)
+    thread.start()
+    sync(params, study[1])
+    thread.join()
+    (model,) = models()
+    assert taken
+    assert model.model_id not in taken
 
 
 def models() -> list[Any]:
