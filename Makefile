@@ -68,7 +68,7 @@ test-browser: $(READY) ## the report and the explorer in a real browser
 test-faults: $(READY) ## killed 30 times, at random moments of every stage; SEED=... repeats a run
 	SEED=$(SEED) COPIES=$(COPIES) pytest tests/faults -o addopts= -rA -s
 
-bench: $(READY) ## our engines beside their peers, in one run of about half an hour; benchmarks/results.json
+bench: $(READY) ## our engines beside their peers, in one run of about five minutes; benchmarks/results.json
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[$(EXTRAS),bench]'
 	dvc repro download
 	python -m benchmarks.bench
