@@ -21,15 +21,19 @@ SYMBOLS = {
 @command
 def readme() -> None:
     """Fill the marked parts of README.md."""
-    claims = json.loads(Path("reports/claims.json").read_text(encoding="utf-8"))
-    metrics = json.loads(Path("reports/metrics.json").read_text(encoding="utf-8"))
+    claims, metrics, benchmark, equivalence = (
+        json.loads(Path(f"{name}.json").read_text(encoding="utf-8"))
+        for name in (
+            *("reports/claims", "reports/metrics"),
+            *("benchmarks/results", "benchmarks/equivalence"),
+        )
+    )
     text = README.read_text(encoding="utf-8")
-    benchmark = json.loads(Path("benchmarks/results.json").read_text(encoding="utf-8"))
     contents = {
         "result": result(claims, metrics),
         "claims": table(claims),
         "routers": routers(),
-        "speed": speed(benchmark),
+        "speed": speed(benchmark) + "\n" + equal(equivalence["found"]),
     }
     for name, content in contents.items():
         text = filled(text, name, content)
@@ -111,6 +115,19 @@ def speed(found: dict[str, Any]) -> str:
         f"alone. A GPU: {cuda if isinstance(cuda, str) else 'see benchmarks/results.json'}."
     )
     return fill(text, 98) + "\n"
+
+
+def equal(found: list[dict[str, Any]]) -> str:
+    """What `python -m benchmarks.equivalence` found."""
+    shown = sum(row["equivalent"] for row in found)
+    seeds, most = found[0]["seeds"], max(abs(row["mean"]) for row in found)
+    text = (
+        f"Both engines reach the accuracy of the layer trained alone: over {seeds} full trainings "
+        f"of each of {len(found) // 2} recipes, paired, the mean difference is {most:.3f} points "
+        f"at most, and {shown} of {len(found)} are equivalent to 0 within ±0.1 points by two "
+        "one-sided tests (`python -m benchmarks.equivalence`)."
+    )
+    return fill(text, 98, break_on_hyphens=False) + "\n"
 
 
 def routers() -> str:
