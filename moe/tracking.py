@@ -69,8 +69,9 @@ BATCH = 1_000  # MLflow's limit on the metrics of one call
 LIVE_SECONDS = 10
 LONGEST_REASON = 300  # characters of what MLflow has to say
 PASSES = 6  # of a sync; one that meets no other needs two, to write and to look
-# Both made a parent or a model, and the other has just decided for its own.
-MET_ANOTHER = ("Current state is deleted", "Logged model with ID")
+# What a store answers, among else, where another sync has just deleted or inserted the same: look
+# again. (One that does not answer, or breaks, has INTERNAL_ERROR.)
+REFUSALS = ("BAD_REQUEST", "INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST")
 # ImportError: a database whose driver is not installed; ValueError: an address that is none
 FAILURES = (MlflowException, RequestException, SQLAlchemyError, OSError, ImportError, ValueError)
 
@@ -175,7 +176,7 @@ def sync(params: Params, results: Results) -> dict[str, int]:
                 if not _bring_up_to_date(store, params, results, wanted):
                     break
             except MlflowException as error:
-                if not left or not any(words in str(error) for words in MET_ANOTHER):
+                if not left or error.error_code not in REFUSALS:
                     raise
     counts = {"study": 1, "trial": 0, "run": 0}
     for child in wanted:

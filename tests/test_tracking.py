@@ -23,6 +23,8 @@ import pandas as pd
 import pytest
 import torch
 from mlflow.entities import LoggedModelStatus
+from mlflow.exceptions import MlflowException
+from mlflow.protos.databricks_pb2 import BAD_REQUEST, INTERNAL_ERROR
 
 from moe import tracking
 from moe.data import Dataset, pixels
@@ -265,6 +267,35 @@ def test_the_best_model_loads_and_predicts(
     x = pixels(mnist_5k.test_x[:20])
     expected = model(x)[0].softmax(-1).detach().numpy()
     np.testing.assert_allclose(served.predict(x.numpy()), expected, atol=1e-6)
+
+
+@pytest.mark.parametrize(("code", "is_tried_again"), [(BAD_REQUEST, True), (INTERNAL_ERROR, False)])
+def test_what_a_store_refuses_once_is_looked_at_again(
+    code: int,
+    is_tried_again: bool,
+    here: Path,
+    params: Params,
+    study: tuple[Path, Results],
+    undisturbed: list[dict[str, Any]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As where another sync inserts the parent's parameters in the same moment."""
+    log_batch, refused = mlflow.MlflowClient.log_batch, []
+
+    def refuses_once(self: Any, run_id: str, *args: Any, **kwargs: Any) -> Any:
+        if not refused and self.get_run(run_id).data.tags["level"] == "study":
+            refused.append(run_id)
+            raise MlflowException("UNIQUE constraint failed", code)
+        return log_batch(self, run_id, *args, **kwargs)
+
+    monkeypatch.setattr(mlflow.MlflowClient, "log_batch", refuses_once)
+    if is_tried_again:
+        sync(params, study[1])
+        assert everything(params) == undisturbed
+    else:
+        with pytest.raises(TrackingError, match="UNIQUE constraint failed"):
+            sync(params, study[1])
+    assert len(refused) == 1
 
 
 def test_of_several_models_the_oldest_whole_one_stays(
