@@ -30,11 +30,23 @@ _leaving = threading.Lock()
 
 
 class Interrupted(BaseException):
-    """SIGINT or SIGTERM arrived. kept: what a stage has to say of its work so far."""
+    """SIGINT or SIGTERM arrived."""
 
     def __init__(self, signum: int) -> None:
         self.signum = signum
-        self.kept = "everything finished is kept"
+
+
+def _everything() -> str:
+    return "everything finished is kept"
+
+
+_kept = _everything
+
+
+def say_when_interrupted(kept: Callable[[], str]) -> None:
+    """What a stage has to say of its work so far: asked whenever it stops, in order or not."""
+    global _kept
+    _kept = kept
 
 
 def command(function: Callable[[], None]) -> click.Command:
@@ -109,7 +121,7 @@ def _exit(stop: Interrupted) -> None:
     _leaving.acquire()  # for good: who comes second, the timer or the main thread, says nothing
     name = signal.Signals(stop.signum).name
     with contextlib.suppress(OSError):
-        click.echo(f"stopped by {name}: {stop.kept}; the same command goes on", err=True)
+        click.echo(f"stopped by {name}: {_kept()}; the same command goes on", err=True)
     # At once: no thread that still talks to MLflow shall hold us up.
     os._exit(128 + stop.signum)
 

@@ -4,7 +4,7 @@ Nothing of it is in git, so that DVC can bring all of it back from its cache: a 
 outside the cache would train again in a fresh clone.
 """
 
-from stages.command import Interrupted, stage
+from stages.command import say_when_interrupted, stage
 
 
 @stage
@@ -29,12 +29,9 @@ def train() -> None:
         live.tell()
         progress.on_epochs(epochs)
 
-    try:
-        with Live(params, progress.measures) as live, shown(progress):
-            trained = train_study(params, runs, data, Store(), on_epochs, progress.on_runs, print)
-    except Interrupted as stop:
-        stop.kept = f"{progress.runs:,} of {len(runs):,} runs are finished and kept"
-        raise
+    say_when_interrupted(lambda: f"{progress.runs:,} of {len(runs):,} runs are finished and kept")
+    with Live(params, progress.measures) as live, shown(progress):
+        trained = train_study(params, runs, data, Store(), on_epochs, progress.on_runs, print)
     write_weights({run: result.weights for run, result in trained.items()})
     columns = (*RUN_KEYS, "epoch", *HISTORY)
     write_table(
