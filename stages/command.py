@@ -120,10 +120,12 @@ def _interrupt(signum: int, frame: Any) -> None:
 def _exit(stop: Interrupted) -> None:
     _leaving.acquire()  # for good: who comes second, the timer or the main thread, says nothing
     name = signal.Signals(stop.signum).name
-    with contextlib.suppress(OSError):
-        click.echo(f"stopped by {name}: {_kept()}; the same command goes on", err=True)
-    # At once: no thread that still talks to MLflow shall hold us up.
-    os._exit(128 + stop.signum)
+    try:
+        with contextlib.suppress(OSError):
+            click.echo(f"stopped by {name}: {_kept()}; the same command goes on", err=True)
+    finally:
+        # At once: no thread that still talks to MLflow shall hold us up.
+        os._exit(128 + stop.signum)
 
 
 def _end_with(parent: int) -> None:

@@ -10,6 +10,7 @@ import mlflow
 import psutil
 import pytest
 
+from stages.command import GRACE
 from tests.test_pipeline import Copy, sweep
 
 
@@ -71,6 +72,42 @@ def test_a_training_stops_at_once_and_says_what_is_kept(
     _, alive = psutil.wait_procs(tree, timeout=5)
     assert not alive
     assert "RUNNING" not in in_mlflow(training)
+
+
+ORDER = """
+import time
+from stages.command import command, say_when_interrupted
+
+@command
+def keeper():
+    say_when_interrupted(lambda: "3 of 4 are kept")
+    try:
+        print("ready", flush=True)
+        time.sleep(60)
+    finally:
+        time.sleep({seconds})
+
+keeper()
+"""
+
+
+# To set things right takes no time, just as long as is granted, or for ever.
+@pytest.mark.parametrize("seconds", [0, GRACE, 60])
+def test_the_line_is_the_same_if_what_sets_things_right_is_cut_short(seconds: float) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-c", ORDER.format(seconds=seconds)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "ready\n"
+    begin = time.monotonic()
+    process.send_signal(signal.SIGTERM)
+    _, err = process.communicate(timeout=30)
+    assert time.monotonic() - begin < 2 + 3
+    assert process.returncode == 143
+    assert err == "stopped by SIGTERM: 3 of 4 are kept; the same command goes on\n"
 
 
 def test_what_was_kept_is_what_the_next_start_finds(training: Copy) -> None:
