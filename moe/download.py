@@ -3,6 +3,7 @@
 import errno
 import os
 import shutil
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -144,17 +145,23 @@ def _take(
 
 
 def import_torchvision() -> Any:
-    """torchvision, which cannot be imported just so beside every torch."""
-    # The registry's torchvision wheel is linked against CUDA. Beside a CPU-only torch its operators
-    # do not load, and the import fails because their schemas are missing: declare those first.
-    for name in ("nms", "qnms"):
-        try:
-            getattr(torch.ops.torchvision, name)
-        except (AttributeError, RuntimeError):
-            library = torch.library.Library("torchvision", "FRAGMENT")
+    """torchvision; also where a CPU-only torch is installed with a torchvision built for CUDA."""
+    try:
+        import torchvision
+    except RuntimeError as error:
+        if "torchvision::nms" not in str(error):
+            raise
+        # PyPI's torchvision wheel is linked against CUDA. With a CPU-only torch its operators do
+        # not load, and the import fails because their schemas are missing: declare the schemas and
+        # import again. (Never before a plain import failed: where the operators do load, a second
+        # declaration aborts the process.)
+        for name in [name for name in sys.modules if name.partition(".")[0] == "torchvision"]:
+            del sys.modules[name]
+        library = torch.library.Library("torchvision", "DEF")
+        for name in ("nms", "qnms"):
             library.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-            _kept_alive.append(library)
-    import torchvision
+        _kept_alive.append(library)
+        import torchvision
 
     return torchvision
 

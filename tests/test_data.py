@@ -1,6 +1,8 @@
 """Fetching, refusing and reading the data; the order of batches."""
 
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -125,3 +127,23 @@ def test_batches_are_a_permutation_less_the_last_partial_one() -> None:
     assert not torch.equal(batches, batch_order(1, 1, 1000, 128))
     with pytest.raises(ValueError, match="batch_size = 128 is more than the 100"):
         batch_order(0, 0, 100, 128)
+
+
+def test_a_torchvision_whose_operators_load_is_left_alone(tmp_path: Path) -> None:
+    """As with the standard pair of CUDA wheels: torchvision declares its operators itself, and a
+    declaration of ours before that would abort the process."""
+    package = tmp_path / "torchvision"
+    package.mkdir()
+    (package / "__init__.py").write_text(
+        "import torch\n"
+        "library = torch.library.Library('torchvision', 'DEF')\n"
+        "library.define('nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor')\n"
+    )
+    code = (
+        f"import sys; sys.path.insert(0, {str(tmp_path)!r})\n"
+        "from moe.download import import_torchvision\n"
+        "print(import_torchvision().__file__)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == str(package / "__init__.py")
