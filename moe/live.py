@@ -34,6 +34,11 @@ class Live:
             self.thread = threading.Thread(target=self._show, daemon=True)
             self.thread.start()
 
+    def interrupt(self) -> None:
+        """The training is about to be killed: leave nothing RUNNING, while there is time."""
+        self.status = "KILLED"
+        self.over.set()
+
     def __enter__(self) -> "Live":
         return self
 

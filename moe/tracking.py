@@ -522,12 +522,21 @@ def show_live(
         experiment = _experiment(store, params.track.experiment)
         if over.is_set():
             return
-        run_id = _parent(store, experiment, params).info.run_id
-        store.update_run(run_id, "RUNNING")
+        parent = _parent(store, experiment, params)
+        run_id = parent.info.run_id
+        if not over.is_set():
+            store.update_run(run_id, "RUNNING")
+        elif parent.info.status != "RUNNING":  # else it is a new one, or a killed training's
+            return
         for step in itertools.count():
             is_over = over.wait(LIVE_SECONDS if step else 0)
-            for name, value in measure().items():
-                store.log_metric(run_id, f"live/{name}", value, step=step)
+            if status() == "KILLED":  # there is time for one thing
+                break
+            now = time.time_ns() // 1_000_000
+            measures = measure().items()
+            store.log_batch(
+                run_id, [Metric(f"live/{name}", value, now, step) for name, value in measures]
+            )
             if is_over:
                 break
         store.set_terminated(run_id, status())

@@ -14,7 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import click
 
@@ -36,17 +36,21 @@ class Interrupted(BaseException):
         self.signum = signum
 
 
-def _everything() -> str:
-    return "everything finished is kept"
+class Interruption(NamedTuple):
+    """What an interrupted stage does. say: what is kept of its work, asked as the last thing,
+    in order or not; do: what cannot wait until all is unwound."""
+
+    say: Callable[[], str] = lambda: "everything finished is kept"
+    do: Callable[[], None] = lambda: None
 
 
-_kept = _everything
+_interruption = Interruption()
 
 
-def say_when_interrupted(kept: Callable[[], str]) -> None:
-    """What a stage has to say of its work so far: asked whenever it stops, in order or not."""
-    global _kept
-    _kept = kept
+def when_interrupted(say: Callable[[], str], do: Callable[[], None]) -> None:
+    """From here on; see Interruption."""
+    global _interruption
+    _interruption = Interruption(say, do)
 
 
 def command(function: Callable[[], None]) -> click.Command:
@@ -114,6 +118,7 @@ def _interrupt(signum: int, frame: Any) -> None:
     timer = threading.Timer(GRACE, _exit, [stop])
     timer.daemon = True
     timer.start()
+    _interruption.do()
     raise stop
 
 
@@ -122,7 +127,9 @@ def _exit(stop: Interrupted) -> None:
     name = signal.Signals(stop.signum).name
     try:
         with contextlib.suppress(OSError):
-            click.echo(f"stopped by {name}: {_kept()}; the same command goes on", err=True)
+            click.echo(
+                f"stopped by {name}: {_interruption.say()}; the same command goes on", err=True
+            )
     finally:
         # At once: no thread that still talks to MLflow shall hold us up.
         os._exit(128 + stop.signum)

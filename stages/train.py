@@ -4,7 +4,7 @@ Nothing of it is in git, so that DVC can bring all of it back from its cache: a 
 outside the cache would train again in a fresh clone.
 """
 
-from stages.command import say_when_interrupted, stage
+from stages.command import stage, when_interrupted
 
 
 @stage
@@ -29,8 +29,12 @@ def train() -> None:
         live.tell()
         progress.on_epochs(epochs)
 
-    say_when_interrupted(lambda: f"{progress.runs:,} of {len(runs):,} runs are finished and kept")
-    with Live(params, progress.measures) as live, shown(progress):
+    live = Live(params, progress.measures)
+    when_interrupted(
+        say=lambda: f"{progress.runs:,} of {len(runs):,} runs are finished and kept",
+        do=live.interrupt,
+    )
+    with live, shown(progress):
         trained = train_study(params, runs, data, Store(), on_epochs, progress.on_runs, print)
     write_weights({run: result.weights for run, result in trained.items()})
     columns = (*RUN_KEYS, "epoch", *HISTORY)

@@ -76,11 +76,11 @@ def test_a_training_stops_at_once_and_says_what_is_kept(
 
 ORDER = """
 import time
-from stages.command import command, say_when_interrupted
+from stages.command import command, when_interrupted
 
 @command
 def keeper():
-    say_when_interrupted(lambda: "3 of 4 are kept")
+    when_interrupted(say=lambda: "3 of 4 are kept", do=lambda: print("at once", flush=True))
     try:
         print("ready", flush=True)
         time.sleep(60)
@@ -104,6 +104,8 @@ def test_the_line_is_the_same_if_what_sets_things_right_is_cut_short(seconds: fl
     assert process.stdout.readline() == "ready\n"
     begin = time.monotonic()
     process.send_signal(signal.SIGTERM)
+    assert process.stdout.readline() == "at once\n"
+    assert time.monotonic() - begin < GRACE / 2
     _, err = process.communicate(timeout=30)
     assert time.monotonic() - begin < 2 + 3
     assert process.returncode == 143

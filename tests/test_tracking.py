@@ -367,6 +367,38 @@ def test_live_progress_ends_as_the_training_does(here: Path, params: Params) -> 
     wait_for(lambda: parent_of(params).info.status == "FAILED")
 
 
+def test_an_interrupted_training_is_killed_there_before_all_is_unwound(
+    here: Path, params: Params
+) -> None:
+    def status() -> str:
+        return parent_of(params).info.status
+
+    with Live(params, lambda: {"runs_done": 3.0}) as live:
+        live.tell()
+        wait_for(lambda: "live/runs_done" in parent_of(params).data.metrics)
+        assert status() == "RUNNING"
+        live.interrupt()
+        wait_for(lambda: status() == "KILLED")
+
+
+def test_a_training_that_was_over_too_soon_leaves_no_run_running(
+    here: Path, params: Params
+) -> None:
+    """The run is made by MLflow as RUNNING, and the signal arrives just then."""
+    over = threading.Event()
+    find_or_make = tracking._parent
+
+    def and_over(*args: Any) -> Any:
+        over.set()
+        return find_or_make(*args)
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(tracking, "_parent", and_over)
+        tracking.show_live(params, lambda: {"runs_done": 3.0}, over, lambda: "KILLED")
+    assert parent_of(params).info.status == "KILLED"
+    assert "live/runs_done" not in parent_of(params).data.metrics
+
+
 def parent_of(params: Params) -> Any:
     client = tracking.client()
     experiment = tracking._experiment(client, params.track.experiment)
