@@ -26,12 +26,13 @@ from rich.table import Table
 from benchmarks import ours, rivals, roofline
 from benchmarks.scaling import throughput
 from benchmarks.timing import Case, Cost, Impossible, Way, side_by_side
-from moe.data import Dataset
+from moe.data.dataset import Dataset
 from moe.engine import kernel
-from moe.grid import Trial, runs_of
-from moe.params import Params, read_params
-from moe.shards import EXPERTS_PER_SHARD
-from moe.workers import single_thread, worker_count
+from moe.study.grid import runs_of
+from moe.study.params import Params, read_params
+from moe.study.runs import Trial
+from moe.study.workers import single_thread, worker_count
+from moe.train.shards import EXPERTS_PER_SHARD
 
 WAYS = {**rivals.WAYS, **ours.WAYS}
 ONE_CELL = Trial("logits", ne=10, k=2, lc=1.0)

@@ -21,13 +21,15 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from scipy import stats
 
-from moe.data import CLASSES, Dataset, batch_order, pixels
+from moe.data.batches import batch_order, pixels
+from moe.data.dataset import CLASSES, Dataset
 from moe.engine import HISTORY, fused, kernel
-from moe.grid import Run, Trial
-from moe.layer import MoE
-from moe.params import Train, read_params
+from moe.model.layer import MoE
 from moe.statistics import against, paired
-from moe.workers import in_workers, worker_count
+from moe.study.params import read_params
+from moe.study.runs import Run, Trial
+from moe.study.train_settings import Train
+from moe.study.workers import in_workers, worker_count
 
 MARGIN = 0.1  # points
 LEVEL = 0.05  # of each test

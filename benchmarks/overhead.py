@@ -19,16 +19,16 @@ from typing import Any
 
 import click
 
-from moe.cluster import in_cluster
-from moe.download import fetch
+from moe.data.download import fetch
 from moe.engine import HISTORY, Trained
-from moe.grid import runs_of
-from moe.layer import MoE
-from moe.params import Params, read_params
-from moe.shards import EXPERTS_PER_SHARD, SEEDS_PER_SHARD, Limits, Shard, Task, cut
-from moe.store import Store, pack
-from moe.tables import RESULTS_DIR
-from moe.workers import in_workers, worker_count
+from moe.model.layer import MoE
+from moe.study.grid import runs_of
+from moe.study.params import Params, read_params
+from moe.study.tables import RESULTS_DIR
+from moe.study.workers import in_workers, worker_count
+from moe.train.ray_executor import in_cluster
+from moe.train.run_store import Store, pack
+from moe.train.shards import EXPERTS_PER_SHARD, SEEDS_PER_SHARD, Limits, Shard, Task, cut
 
 PIXELS, CLASSES = 784, 10  # of MNIST
 KEY = "0" * 64

@@ -20,8 +20,9 @@ from torch.func import functional_call, grad, stack_module_state, vmap
 from torch.utils.data import DataLoader
 
 from benchmarks.timing import Case, Impossible, Take, Way, clocked, endless_batches
-from moe.data import CLASSES, Dataset, pixels
-from moe.download import import_torchvision
+from moe.data.batches import pixels
+from moe.data.dataset import CLASSES, Dataset
+from moe.data.download import import_torchvision
 
 # --- the well-known module
 

@@ -23,7 +23,8 @@ import torch
 
 from benchmarks.ours import at_level
 from benchmarks.timing import Case, Cost, Impossible, Take, Way, clocked
-from moe.data import CLASSES, Dataset, pixels
+from moe.data.batches import pixels
+from moe.data.dataset import CLASSES, Dataset
 from moe.engine import kernel
 
 LANES = {"baseline": 4, "avx2": 8, "avx512": 16}

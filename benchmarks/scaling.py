@@ -7,11 +7,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from moe.data import Dataset
+from moe.data.dataset import Dataset
 from moe.engine import kernel
-from moe.grid import Run, Trial
-from moe.params import Train
-from moe.workers import single_thread
+from moe.study.runs import Run, Trial
+from moe.study.train_settings import Train
+from moe.study.workers import single_thread
 
 START = 120  # seconds that workers may take to import torch and map the data
 

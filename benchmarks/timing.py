@@ -9,9 +9,10 @@ from typing import NamedTuple
 import numpy as np
 from torch import Tensor
 
-from moe.data import Dataset, batch_order
-from moe.grid import Trial
-from moe.params import Train
+from moe.data.batches import batch_order
+from moe.data.dataset import Dataset
+from moe.study.runs import Trial
+from moe.study.train_settings import Train
 
 
 class Case(NamedTuple):

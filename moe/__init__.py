@@ -7,14 +7,14 @@ stays quick.
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from moe.layer import MoE
+    from moe.model.layer import MoE
 
 __all__ = ["MoE"]
 
 
 def __getattr__(name: str) -> Any:
     if name == "MoE":
-        from moe.layer import MoE
+        from moe.model.layer import MoE
 
         return MoE
     raise AttributeError(f"module 'moe' has no attribute {name!r}")

@@ -30,13 +30,14 @@ def analyze() -> None:
 
     import pandas as pd
 
-    from moe import pictures
-    from moe.data import CLASSES, Dataset
-    from moe.grid import RUN_KEYS, runs_of
-    from moe.params import read_params
-    from moe.tables import RESULTS_DIR, read_table, write_table
-    from moe.weights import HISTORY_FILE
-    from moe.workers import in_workers, worker_count
+    from moe.analysis import expert_images as pictures
+    from moe.data.dataset import CLASSES, Dataset
+    from moe.model.weights import HISTORY_FILE
+    from moe.study.grid import runs_of
+    from moe.study.params import read_params
+    from moe.study.runs import RUN_KEYS
+    from moe.study.tables import RESULTS_DIR, read_table, write_table
+    from moe.study.workers import in_workers, worker_count
 
     params = read_params()
     runs = runs_of(params.sweeps)
@@ -72,9 +73,11 @@ def analyze_cohort(seed: int, send: object, null_tables: int) -> dict[Any, dict[
     """
     import numpy as np
 
-    from moe import pictures, routing
-    from moe.data import Dataset, pixels
-    from moe.weights import read_models
+    from moe.analysis import expert_images as pictures
+    from moe.analysis import routing_metrics as routing
+    from moe.data.batches import pixels
+    from moe.data.dataset import Dataset
+    from moe.model.weights import read_models
 
     data = Dataset()
     x, labels = pixels(data.test_x), data.test_y.numpy()
@@ -117,7 +120,7 @@ def analyze_cohort(seed: int, send: object, null_tables: int) -> dict[Any, dict[
 
 def _of_training(history: Any) -> Any:
     """A row per run: accuracy and dropped slots of its last epoch, gradients of all."""
-    from moe.grid import RUN_KEYS
+    from moe.study.runs import RUN_KEYS
 
     by_run = history.sort_values("epoch").groupby(RUN_KEYS)
     return by_run.agg(
@@ -139,7 +142,7 @@ def headline(runs: Any) -> dict[str, Any]:
 
     best: of a trial's mean over seeds. Recipes without ne = 1 have no base.
     """
-    from moe.grid import TRIAL_KEYS, Trial
+    from moe.study.runs import TRIAL_KEYS, Trial
 
     metrics: dict[str, Any] = {"runs": len(runs), "trials": 0, "recipes": {}}
     for recipe, of_recipe in runs.groupby("recipe"):

@@ -8,8 +8,8 @@ def cache() -> None:
     """Print the store's runs by recipe, its files and their size."""
     from collections import Counter
 
-    from moe.grid import Trial
-    from moe.store import STORE_DIR, Store
+    from moe.study.runs import Trial
+    from moe.train.run_store import STORE_DIR, Store
 
     entries = list(Store().entries())
     runs, sizes = Counter[str](), Counter[str]()

@@ -18,8 +18,8 @@ LOCK = Path("dvc.lock")  # likewise, as YAML
 @command
 def check() -> None:
     """Read params.yaml and print what it asks for."""
-    from moe.grid import runs_of
-    from moe.params import read_params
+    from moe.study.grid import runs_of
+    from moe.study.params import read_params
 
     params = read_params()
     runs = runs_of(params.sweeps)

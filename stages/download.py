@@ -10,9 +10,9 @@ DOWNLOADS = Path(".cache/mnist")  # kept from run to run; DVC empties data/ itse
 @stage
 def download() -> None:
     """Fetch and verify the data set into data/."""
-    from moe.data import DATA_DIR, Dataset
-    from moe.download import fetch
-    from moe.params import read_params
+    from moe.data.dataset import DATA_DIR, Dataset
+    from moe.data.download import fetch
+    from moe.study.params import read_params
 
     dataset = read_params().data.dataset
     fetch(dataset, DATA_DIR, DOWNLOADS)

@@ -10,10 +10,10 @@ def evaluate() -> None:
     """Measure losses, accuracies and confusion counts of every trained run."""
     import itertools
 
-    from moe.grid import runs_of
-    from moe.params import read_params
-    from moe.tables import RESULTS_DIR, write_table
-    from moe.workers import in_workers, worker_count
+    from moe.study.grid import runs_of
+    from moe.study.params import read_params
+    from moe.study.tables import RESULTS_DIR, write_table
+    from moe.study.workers import in_workers, worker_count
 
     params = read_params()
     seeds = sorted({run.seed for run in runs_of(params.sweeps)})
@@ -28,9 +28,10 @@ Rows = dict[str, Any]
 
 def evaluate_cohort(seed: int, send: object) -> list[tuple[tuple, Rows, list[Rows]]]:
     """Of every run of a seed: the run, its row of evaluation.csv, its rows of confusion.csv."""
-    from moe.data import CLASSES, Dataset, pixels
-    from moe.evaluation import evaluate as evaluate_model
-    from moe.weights import read_models
+    from moe.analysis.evaluation import evaluate as evaluate_model
+    from moe.data.batches import pixels
+    from moe.data.dataset import CLASSES, Dataset
+    from moe.model.weights import read_models
 
     data = Dataset()
     x, y = pixels(data.test_x), data.test_y.long()

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 
-from moe.shards import Epochs
+from moe.train.shards import Epochs
 
 SECONDS_BETWEEN_LINES = 5
 MEMORY = 0.9  # of the mean accuracy for what it was

@@ -132,8 +132,8 @@ def equal(found: list[dict[str, Any]]) -> str:
 
 def routers() -> str:
     """Which router for which purpose, from the study of all recipes."""
-    from moe.routers import at_most_experts
-    from moe.tables import RESULTS_DIR, read_table
+    from moe.analysis.recipe_comparison import at_most_experts
+    from moe.study.tables import RESULTS_DIR, read_table
 
     runs = read_table(RESULTS_DIR / "routers.csv")
     rows = at_most_experts(runs).to_dict("records")

@@ -17,14 +17,17 @@ ARTIFACTS = (
 @stage
 def track() -> None:
     """Bring MLflow up to date with the results; doing it twice adds nothing."""
-    from moe.data import Dataset
-    from moe.grid import study_digest
-    from moe.params import read_params
-    from moe.tables import RESULTS_DIR, read_table
+    from moe.data.dataset import Dataset
+    from moe.study.grid import study_digest
+    from moe.study.params import read_params
+    from moe.study.tables import RESULTS_DIR, read_table
 
     params, data_digest = read_params(), Dataset().digest
 
-    from moe.tracking import Results, sync  # takes seconds: not before the rest is known to be good
+    from moe.tracking.sync import (  # takes seconds: not before the rest is known to be good
+        Results,
+        sync,
+    )
 
     counts = sync(
         params,

@@ -10,15 +10,16 @@ from stages.command import stage, when_interrupted
 @stage
 def train() -> None:
     """Train every run of params.yaml that is not yet in the store."""
-    from moe.data import Dataset
+    from moe.data.dataset import Dataset
     from moe.engine import HISTORY
-    from moe.grid import RUN_KEYS, runs_of
-    from moe.live import Live
-    from moe.params import read_params
-    from moe.shards import Epochs, train_study
-    from moe.store import Store
-    from moe.tables import write_table
-    from moe.weights import HISTORY_FILE, write_weights
+    from moe.model.weights import HISTORY_FILE, write_weights
+    from moe.study.grid import runs_of
+    from moe.study.params import read_params
+    from moe.study.runs import RUN_KEYS
+    from moe.study.tables import write_table
+    from moe.tracking.live import Live
+    from moe.train.run_store import Store
+    from moe.train.shards import Epochs, train_study
     from stages.progress import TrainingProgress, shown
 
     params = read_params()

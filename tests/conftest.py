@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from moe.data import Dataset
-from moe.download import fetch
+from moe.data.dataset import Dataset
+from moe.data.download import fetch
 
 
 @pytest.fixture(scope="session")

@@ -15,12 +15,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from moe import download, shards
-from moe.data import FILES, DataError
+from moe.data import download
+from moe.data.dataset import FILES
+from moe.data.idx import DataError
 from moe.engine import Trained, kernel
 from moe.errors import UserError
-from moe.grid import Run
-from moe.store import Store
+from moe.study.runs import Run
+from moe.train import shards
+from moe.train.run_store import Store
 from tests.test_pipeline import ROOT, STAGES, Copy, sweep
 
 STUDY = """
@@ -315,7 +317,7 @@ def test_mirrors(
     monkeypatch.setattr(download.import_torchvision().datasets.MNIST, "mirrors", [])
     monkeypatch.setattr(download, "TIMEOUT", 0.5)
     with pytest.raises(DataError) as raised:
-        download.download_mnist(tmp_path)
+        download.download("MNIST", tmp_path)
     assert message in str(raised.value)
     assert "make demo" in str(raised.value)
     assert "\n" not in str(raised.value)
@@ -421,7 +423,7 @@ def test_a_store_of_another_version_is_left_alone(finished: Copy, tmp_path: Path
     shutil.copytree(finished.folder / "data", copy.folder / "data")
     shutil.copytree(finished.folder / ".cache/shards", copy.folder / ".cache/shards")
     before = {file.name: file.read_bytes() for file in (copy.folder / ".cache/shards").iterdir()}
-    source = copy.folder / "moe/layer.py"
+    source = copy.folder / "moe/model/layer.py"
     source.write_text(source.read_text() + "\n# another version\n")
     done = copy.run(sys.executable, "-m", "stages.train")
     assert "0 of 6 runs are in the store, 6 are trained" in done.stdout

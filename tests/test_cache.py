@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from moe.engine import Trained
-from moe.grid import Run
-from moe.store import STORE_DIR, Store, pack
+from moe.study.runs import Run
+from moe.train.run_store import STORE_DIR, Store, pack
 
 ROOT = Path(__file__).parent.parent
 

@@ -10,9 +10,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from moe import costs
+from moe.analysis.results import DIGITS, Tables
 from moe.claims import CLAIMS, judged, write_claims
-from moe.results import DIGITS, Tables
+from moe.model import costs
 
 SIZES = (2, 3, 4, 5, 6, 7, 8, 10, 12, 16)
 LC = (0.0, 0.01, 0.1, 1.0, 10.0)

@@ -13,13 +13,13 @@ from typing import Any
 
 import pytest
 
-from moe import cluster
-from moe.data import Dataset
+from moe.data.dataset import Dataset
 from moe.errors import UserError
-from moe.grid import runs_of
-from moe.params import Params
-from moe.shards import train_study
-from moe.store import Store
+from moe.study.grid import runs_of
+from moe.study.params import Params
+from moe.train import ray_executor as cluster
+from moe.train.run_store import Store
+from moe.train.shards import train_study
 from tests.test_shards import ROOT, assert_same_bits, small
 
 os.environ[cluster.LOOPBACK_ONLY] = "0"  # before Ray is imported: else it listens to the network

@@ -9,8 +9,10 @@ import numpy as np
 import pytest
 import torch
 
-from moe.data import FILES, DataError, Dataset, batch_order, pixels, read_idx, write_idx
-from moe.download import download_mnist, fetch, import_torchvision
+from moe.data.batches import batch_order, pixels
+from moe.data.dataset import FILES, Dataset
+from moe.data.download import download, fetch, import_torchvision
+from moe.data.idx import DataError, read_idx, write_idx
 
 
 def test_mnist_5k_is_stratified_and_real(mnist_5k: Dataset) -> None:
@@ -44,7 +46,7 @@ def test_a_damaged_download_is_refused_by_name_and_fetched_again(
     good = (mirror / name).read_bytes()
     bad = {"truncated": good[:-5], "altered": good[:99] + b"x" + good[100:], "empty": b""}[damage]
     (raw / name).write_bytes(bad)
-    download_mnist(tmp_path)
+    download("MNIST", tmp_path)
     assert (raw / name).read_bytes() == good
     assert f"{raw / name}: truncated or altered" in capsys.readouterr().out
 
@@ -57,7 +59,7 @@ def test_without_any_mirror_the_error_names_them_and_the_ways_out(
         import_torchvision().datasets.MNIST, "mirrors", ["http://127.0.0.1:9/mnist/"]
     )
     with pytest.raises(DataError) as raised:
-        download_mnist(tmp_path)
+        download("MNIST", tmp_path)
     for part in ("nowhere", "http://127.0.0.1:9/mnist/", "MNIST_MIRROR", "make demo"):
         assert part in str(raised.value)
     assert "\n" not in str(raised.value)
@@ -141,7 +143,7 @@ def test_a_torchvision_whose_operators_load_is_left_alone(tmp_path: Path) -> Non
     )
     code = (
         f"import sys; sys.path.insert(0, {str(tmp_path)!r})\n"
-        "from moe.download import import_torchvision\n"
+        "from moe.data.download import import_torchvision\n"
         "print(import_torchvision().__file__)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)

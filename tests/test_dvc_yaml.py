@@ -1,61 +1,93 @@
-"""dvc.yaml against what the stages really import: DVC does not follow Python imports itself."""
+"""dvc.yaml and the keys of runs against what is really imported."""
 
-import ast
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 from ruamel.yaml import YAML
 
+from moe.recipes import RECIPES
+from moe.train.import_closure import import_closure
+from moe.train.run_key import sources
+
 ROOT = Path(__file__).parent.parent
 STAGES = YAML(typ="safe").load(ROOT / "dvc.yaml")["stages"]
+# What the track stage gives MLflow by its path instead of importing it
+BY_PATH = {"track": {"moe/tracking/served.py"}}
+
+LOADED = """
+import sys
+from pathlib import Path
+import {module}
+{then}
+root = Path({root!r})
+ours = [m for name, m in sys.modules.items() if name.split(".")[0] in ("moe", "stages")]
+files = [Path(module.__file__) for module in ours if module.__file__]
+print("\\n".join(str(file.relative_to(root)) for file in files if file.is_relative_to(root)))
+"""
 
 
-def sources_of(module: str) -> set[str]:
-    """A module's own file and its packages' __init__ files, relative to the root."""
-    parts = module.split(".")
-    found = {
-        "/".join([*parts[:depth], "__init__.py"])
-        for depth in range(1, len(parts) + 1)
-        if (ROOT.joinpath(*parts[:depth]) / "__init__.py").exists()
-    }
-    return found | (
-        {"/".join(parts) + ".py"} if ROOT.joinpath(*parts).with_suffix(".py").exists() else set()
+def loaded_by(module: str, then: str = "") -> set[str]:
+    """The project's files that a new process has loaded after an import and some code."""
+    code = LOADED.format(module=module, then=then, root=str(ROOT))
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True
     )
+    return set(done.stdout.split())
 
 
-def imported_by(source: str) -> set[str]:
-    """The project's files that a file imports, wherever in it the import stands."""
-    modules = set()
-    for node in ast.walk(ast.parse((ROOT / source).read_text())):
-        if isinstance(node, ast.Import):
-            modules |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            modules |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
-    return {
-        file
-        for module in modules
-        if module.split(".")[0] in ("moe", "stages")
-        for file in sources_of(module)
-    }
-
-
-def closure(source: str) -> set[str]:
-    reached, new = set(), {source}
-    while new:
-        reached |= new
-        # moe/__init__.py loads MoE when somebody asks for it; a stage asks moe.layer.
-        followed = new - {"moe/__init__.py"}
-        new = {file for known in followed for file in imported_by(known)} - reached
-    return reached
-
-
-# What a stage hands to MLflow by name instead of importing it
-BY_NAME = {"track": {"moe/served.py"}}
+def code_of(files: set[str]) -> set[str]:
+    """Without empty files, which no result can depend on, and without the root's __init__."""
+    return {f for f in files if (ROOT / f).read_text().strip() and f != "moe/__init__.py"}
 
 
 @pytest.mark.parametrize("stage", STAGES)
-def test_a_stage_depends_on_every_module_it_imports(stage: str) -> None:
-    deps = {dep for dep in STAGES[stage]["deps"] if dep.startswith(("moe/", "stages/"))}
-    # An empty __init__.py says nothing that a result could depend on.
-    code = {file for file in closure(f"stages/{stage}.py") if (ROOT / file).read_text().strip()}
-    assert {dep for dep in deps if dep.endswith(".py")} == code | BY_NAME.get(stage, set())
+def test_a_stage_depends_on_the_folders_that_it_imports_and_on_no_others(stage: str) -> None:
+    deps = {dep for dep in STAGES[stage]["deps"] if dep.startswith(("moe", "stages"))}
+    code = code_of(import_closure(f"stages/{stage}.py")) | BY_PATH.get(stage, set())
+    covered = {dep: {f for f in code if f == dep or f.startswith(f"{dep}/")} for dep in deps}
+    assert code == set().union(*covered.values())
+    assert [dep for dep, files in covered.items() if not files] == []
+
+
+@pytest.mark.parametrize("engine", ["kernel", "fused"])
+def test_a_runs_key_covers_all_that_training_it_loads(engine: str) -> None:
+    """All, that is, but the files of other recipes, which are found but not used."""
+    train = (
+        "import tempfile, torch\n"
+        "from pathlib import Path\n"
+        "from moe.data.dataset import Dataset\n"
+        "from moe.data.idx import write_idx\n"
+        "from moe.study.runs import Run\n"
+        "from moe.study.train_settings import Train\n"
+        "folder = Path(tempfile.mkdtemp())\n"
+        "g = torch.Generator().manual_seed(0)\n"
+        "for part in ('train', 't10k'):\n"
+        "    x = torch.randint(256, (20, 28, 28), dtype=torch.uint8, generator=g)\n"
+        "    write_idx(folder / f'{part}-images-idx3-ubyte', x.numpy())\n"
+        "    y = (torch.arange(20) % 10).to(torch.uint8)\n"
+        "    write_idx(folder / f'{part}-labels-idx1-ubyte', y.numpy())\n"
+        "run, settings = Run('switch', 2, 1, 1.0, 0), Train(1, 10, 0.001, 4)\n"
+        "if engine == 'kernel':\n"
+        "    moe.engine.kernel.train([run], Dataset(folder), settings, cache=folder)\n"
+        "else:\n"
+        "    moe.engine.fused.train([run], Dataset(folder), settings, torch.device('cpu'))\n"
+    )
+    loaded = code_of(loaded_by(f"moe.engine.{engine}", f"engine = {engine!r}\n{train}"))
+    files = {str(path.relative_to(ROOT)) for path in sources(engine, "switch")}
+    others = {f"moe/recipes/{name.replace('-', '_')}.py" for name in RECIPES if name != "switch"}
+    assert loaded - others == code_of(files) - {"moe/engine/kernel.c"}
+
+
+def test_one_more_recipe_leaves_the_keys_of_the_others() -> None:
+    files = {path.name for path in sources("kernel", "blog")}
+    assert {"blog.py", "gating.py", "recipe.py", "kernel.c", "kernel.py", "layer.py"} <= files
+    assert not files & {"logits.py", "switch.py", "gshard.py"}
+
+
+def test_track_depends_on_all_that_it_uploads() -> None:
+    from stages.track import ARTIFACTS
+
+    # params.yaml is covered by the stage's params.
+    assert set(ARTIFACTS) - {"params.yaml"} <= set(STAGES["track"]["deps"])

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from benchmarks.equivalence import MARGIN, verdict
-from moe.data import Dataset
+from moe.data.dataset import Dataset
 from moe.engine import kernel
 
 ROOT = Path(__file__).parent.parent

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from moe import MoE
-from moe.evaluation import evaluate
+from moe.analysis.evaluation import evaluate
 
 
 def model_that_says(digits: list[int]) -> MoE:

@@ -9,8 +9,8 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.text import Text
 
+from moe.analysis.results import Tables, read_tables
 from moe.figures import MAKERS, Figure
-from moe.results import Tables, read_tables
 
 ROOT = Path(__file__).parent.parent
 SLACK = 1.5  # pixels at 100 to the inch: boxes of text are a little larger than their ink

@@ -16,14 +16,15 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten
 
-from moe.data import Dataset, batch_order, pixels, random_draws
+from moe.data.batches import batch_order, pixels, random_draws
+from moe.data.dataset import Dataset
 from moe.engine import HISTORY, fused
-from moe.engine.layout import Layout
-from moe.grid import Run
-from moe.layer import MoE
-from moe.params import Precision, Train
+from moe.engine.packing import Layout
+from moe.model.layer import MoE
 from moe.recipes import RECIPES
-from moe.shards import SHARE_OF_MEMORY
+from moe.study.runs import Run
+from moe.study.train_settings import Precision, Train
+from moe.train.shards import SHARE_OF_MEMORY
 
 ROOT = Path(__file__).parent.parent
 CPU = torch.device("cpu")
@@ -250,14 +251,14 @@ def test_memory_for_a_stack_is_bounded_by_what_is_reckoned() -> None:
         "import sys\n"
         "from pathlib import Path\n"
         "import torch\n"
-        "from moe.data import Dataset\n"
-        "from moe.download import write_mnist_5k\n"
+        "from moe.data.dataset import Dataset\n"
+        "from moe.data.download import fetch\n"
         "from moe.engine import fused\n"
-        "from moe.grid import Run\n"
-        "from moe.params import Train\n"
+        "from moe.study.runs import Run\n"
+        "from moe.study.train_settings import Train\n"
         "torch.set_num_threads(1)\n"
         "folder = Path(sys.argv[1])\n"
-        "write_mnist_5k(folder)\n"
+        "fetch('mnist-5k', folder, folder)\n"
         "settings = Train(epochs=1, batch_size=128, learning_rate=0.001, hidden=10)\n"
         "runs = [Run('shazeer', 8, 2, float(i), 0) for i in range(int(sys.argv[2]) // 8)]\n"
         "stack = fused.Stack(runs, Dataset(folder), settings, torch.device('cpu'))\n"

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from moe.data import DataError, read_idx, write_idx
-from moe.params import Params, ParamsError, read_params
+from moe.data.idx import DataError, read_idx, write_idx
+from moe.study.params import Params, ParamsError, read_params
 
 CASES = settings(
     max_examples=5_000, deadline=None, database=None, suppress_health_check=list(HealthCheck)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from moe import gating
+from moe.recipes import gating
 
 # Three experts, four inputs; row i of the softmax over all is i's weights over their sum.
 LOGITS = torch.tensor([[1, 2, 3], [3, 1, 2], [1, 1, 1], [4, 4, 1]], dtype=torch.float64).log()

@@ -23,11 +23,12 @@ import pytest
 import torch
 from numpy.linalg import _umath_linalg
 
-from moe.data import FILES, Dataset, write_idx
+from moe.data.dataset import FILES, Dataset
+from moe.data.idx import write_idx
 from moe.engine import HISTORY, Trained, fused, kernel
-from moe.grid import Run
-from moe.layer import initial_weights
-from moe.params import Train
+from moe.model.layer import initial_weights
+from moe.study.runs import Run
+from moe.study.train_settings import Train
 from tests.test_fused import CPU, FIFTY_STEPS, train_alone
 
 pytestmark = pytest.mark.skipif(
@@ -462,10 +463,10 @@ LONG_RUN = """
 import sys, threading, time
 from pathlib import Path
 import numpy as np
-from moe.data import Dataset
+from moe.data.dataset import Dataset
 from moe.engine import kernel
-from moe.grid import Run
-from moe.params import Train
+from moe.study.runs import Run
+from moe.study.train_settings import Train
 
 seconds = np.zeros(2)
 

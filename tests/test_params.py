@@ -1,13 +1,13 @@
 """params.yaml: what stands in it, and what is refused, with one line that names key and value."""
 
 from pathlib import Path
-from typing import get_args
 
 import pytest
 
-from moe.grid import Run, Trial, runs_of, study_digest
-from moe.params import ParamsError, RecipeName, read_params
 from moe.recipes import RECIPES
+from moe.study.grid import runs_of, study_digest
+from moe.study.params import ParamsError, read_params
+from moe.study.runs import Run, Trial
 
 ROOT = Path(__file__).parent.parent
 DEFAULT = (ROOT / "params.yaml").read_text()
@@ -25,8 +25,13 @@ def test_the_default_study_by_hand() -> None:
     assert all(run.k <= run.ne for run in runs)
 
 
-def test_every_recipe_can_be_named() -> None:
-    assert set(get_args(RecipeName)) == set(RECIPES)
+@pytest.mark.parametrize("name", RECIPES)
+def test_every_recipe_can_be_named(name: str, tmp_path: Path) -> None:
+    path, k = tmp_path / "params.yaml", RECIPES[name].only_k or 2
+    old = "recipe: [switch]\n    ne: [1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 16]\n    k: [1, 2]"
+    assert DEFAULT.count(old) == 1
+    path.write_text(DEFAULT.replace(old, f"recipe: [{name}]\n    ne: [2]\n    k: [{k}]"))
+    assert Run(name, 2, k, 1.0, 0) in runs_of(read_params(path).sweeps)
 
 
 def test_the_20_seed_study_differs_in_its_seeds_alone() -> None:

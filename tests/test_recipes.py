@@ -5,6 +5,8 @@ Functions that recipes share are tested in test_gating.py, and training in test_
 
 import math
 import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,9 +16,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.autograd import gradcheck
 
-from moe import recipes
-from moe.gating import RouterInputs, Routing
 from moe.recipes import RECIPES, recipe_named
+from moe.recipes.gating import RouterInputs, Routing
 
 # Row i of the softmax over all is i's weights over their sum.
 LOGITS = torch.tensor([[1, 2, 3], [3, 1, 2], [1, 1, 1], [4, 4, 1]], dtype=torch.float64).log()
@@ -395,43 +396,22 @@ def test_a_constant_added_to_logits_changes_nothing_where_the_equation_says_so(
         assert route(case.name, zeros + constant, 1, 1).z_loss == constant**2
 
 
-# --- the table
+# --- the declarations
 
 
-def documented_in_the_module() -> dict[str, dict[str, str]]:
-    """What the docstring of moe/recipes.py says of each recipe, by label."""
-    blocks = re.split(r"^(?=\S)", recipes.__doc__ or "", flags=re.MULTILINE)
-    table = {}
-    for block in filter(None, blocks):
-        name, *lines = block.splitlines()
-        if name in RECIPES:
-            fields = re.split(r"^ {4}(?=\S)", "\n".join(lines), flags=re.MULTILINE)
-            pairs = (" ".join(field.split()).split(": ", 1) for field in fields if field.strip())
-            table[name] = dict(pairs)
-    return table
+@pytest.mark.parametrize("name", RECIPES)
+def test_what_a_recipe_declares_in_words_agrees_with_what_it_does(name: str) -> None:
+    recipe = RECIPES[name]
+    assert recipe.k.split(" ")[0] == str(recipe.only_k or "any")
+    assert (recipe.random == "nothing") == (recipe.draws is None)
+    assert re.fullmatch("#[0-9A-F]{6}", recipe.color)
+    assert ("capacity" in recipe.gates) == recipe.has_capacity
 
 
-def documented_in_the_readme() -> dict[str, dict[str, str]]:
-    rows = [
-        [cell.strip() for cell in line.strip("|").split("|")]
-        for line in README.read_text(encoding="utf-8").splitlines()
-        if line.startswith(("| recipe ", *(f"| `{name}` " for name in RECIPES)))
-    ]
-    (_, *labels), *rows = (row for row in rows if len(row) > 5)  # not those of the claims
-    return {
-        row[0].strip("`"): dict(
-            zip(labels, (text.replace("`", "") for text in row[1:]), strict=True)
-        )
-        for row in rows
-    }
+def test_no_two_recipes_share_a_color() -> None:
+    assert len({recipe.color for recipe in RECIPES.values()}) == len(RECIPES)
 
 
-def test_every_recipe_is_documented_alike_in_the_module_and_the_readme() -> None:
-    table = documented_in_the_module()
-    assert list(table) == list(RECIPES)
-    labels = ("source", "gates", "gate loss", "lc", "k", "random in training", "use it")
-    for name, recipe in RECIPES.items():
-        assert tuple(table[name]) == labels
-        assert table[name]["k"].split(" ")[0] == str(recipe.only_k or "any")
-        assert (table[name]["random in training"] == "nothing") == (recipe.draws is None)
-    assert documented_in_the_readme() == table
+def test_the_declarations_import_without_torch() -> None:
+    code = "import sys, moe.recipes, moe.data.sets; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0

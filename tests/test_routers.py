@@ -3,8 +3,8 @@
 import pandas as pd
 import pytest
 
-from moe.results import cells
-from moe.routers import at_most_experts, side_by_side
+from moe.analysis.recipe_comparison import at_most_experts, side_by_side
+from moe.analysis.results import cells
 
 
 def runs() -> pd.DataFrame:

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from moe import routing
-from moe.layer import MoE
+from moe.analysis import routing_metrics as routing
+from moe.model.layer import MoE
 
 # Three experts; expert 0 has all of classes 0-4, expert 1 all of 5-9, expert 2 nothing.
 SPLIT = np.array([[10] * 5 + [0] * 5, [0] * 5 + [10] * 5, [0] * 10])

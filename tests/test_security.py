@@ -15,16 +15,16 @@ from pathlib import Path
 
 import pytest
 
-from moe import download
+from moe.analysis.results import read_tables
 from moe.claims import judged
-from moe.data import DataError
+from moe.data import download
+from moe.data.idx import DataError
 from moe.errors import without_secrets
-from moe.explorer import write_explorer
 from moe.figures.style import RECIPE
-from moe.params import ParamsError, read_params
-from moe.report import TEMPLATE_DIR, write_report
-from moe.results import read_tables
-from moe.store import Store
+from moe.report.explorer import write_explorer
+from moe.report.page import TEMPLATE_DIR, write_report
+from moe.study.params import ParamsError, read_params
+from moe.train.run_store import Store
 
 ROOT = Path(__file__).parent.parent
 SOURCES = [*(ROOT / "moe").rglob("*.py"), *(ROOT / "stages").glob("*.py")]
@@ -88,7 +88,7 @@ def test_a_download_is_verified_before_it_is_unpacked(
     monkeypatch.setenv("MNIST_MIRROR", str(mirror))
     monkeypatch.setattr(mnist, "mirrors", [])
     with pytest.raises(DataError, match="truncated or altered"):
-        download.download_mnist(tmp_path / "deep/down")
+        download.download("MNIST", tmp_path / "deep/down")
     left = [path for path in tmp_path.rglob("*") if path.is_file() and mirror not in path.parents]
     assert left == []
 
@@ -109,7 +109,7 @@ def test_no_path_is_taken_from_a_file_s_content(
         resources.append((name, hashlib.md5(file.getvalue()).hexdigest()))
     monkeypatch.setattr(mnist, "resources", resources)
     monkeypatch.setenv("MNIST_MIRROR", str(packed))
-    raw = download.download_mnist(tmp_path / "a/b/c")
+    raw = download.download("MNIST", tmp_path / "a/b/c")
     names = {path.name for path in raw.iterdir()}
     assert names == {name for name, _ in resources} | {
         name.removesuffix(".gz") for name, _ in resources
@@ -250,7 +250,7 @@ def test_an_encoded_transfer_is_not_blown_up(
     assert len(bomb) < 2_000
     serve(bomb, "0" * 32, Content_Encoding="gzip")
     with pytest.raises(DataError, match="its MD5 is not"):  # and not: more than 100,000 bytes
-        download.download_mnist(tmp_path)
+        download.download("MNIST", tmp_path)
 
 
 def test_the_explorer_s_script_makes_no_markup_of_text() -> None:
@@ -294,6 +294,6 @@ def test_a_mirror_s_password_stays_out_of_what_is_said(
     monkeypatch.setattr(download.import_torchvision().datasets.MNIST, "mirrors", [])
     monkeypatch.setenv("MNIST_MIRROR", "http://me:s3cret@127.0.0.1:9/mnist?key=s3cret")
     with pytest.raises(DataError) as raised:
-        download.download_mnist(tmp_path)
+        download.download("MNIST", tmp_path)
     assert "127.0.0.1:9" in str(raised.value)
     assert "s3cret" not in str(raised.value) + str(capsys.readouterr())

@@ -8,14 +8,18 @@ import numpy as np
 import pytest
 import torch
 
-from moe import shards
-from moe.data import Dataset, write_idx
+from moe.data.dataset import Dataset
+from moe.data.idx import write_idx
 from moe.errors import UserError
-from moe.grid import Run, runs_of
-from moe.params import Params, Sweep, Train, read_params
-from moe.shards import Epochs, cut, limits, run_keys, train_study
-from moe.store import Store
-from moe.workers import in_workers, worker_count
+from moe.study.grid import runs_of
+from moe.study.params import Params, Sweep, read_params
+from moe.study.runs import Run
+from moe.study.train_settings import Train
+from moe.study.workers import in_workers, worker_count
+from moe.train import shards
+from moe.train.run_key import run_keys
+from moe.train.run_store import Store
+from moe.train.shards import Epochs, cut, limits, train_study
 
 ROOT = Path(__file__).parent.parent
 

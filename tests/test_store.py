@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from moe.engine import Trained
-from moe.store import Store, pack
+from moe.train.run_store import Store, pack
 
 
 def trained(seed: int) -> Trained:

@@ -26,16 +26,19 @@ from mlflow.entities import LoggedModelStatus
 from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import BAD_REQUEST, INTERNAL_ERROR
 
-from moe import tracking
-from moe.data import Dataset, pixels
-from moe.download import fetch
+from moe.analysis.evaluation import evaluate
+from moe.data.batches import pixels
+from moe.data.dataset import Dataset
+from moe.data.download import fetch
 from moe.engine import HISTORY, fused
-from moe.evaluation import evaluate
-from moe.grid import RUN_KEYS, TRIAL_KEYS, runs_of
-from moe.live import Live
-from moe.params import Params, Sweep, Track, Train, read_params
-from moe.tracking import Results, TrackingError, sync
-from moe.weights import HISTORY_FILE, model_of, read_models, write_weights
+from moe.model.weights import HISTORY_FILE, model_of, read_models, write_weights
+from moe.study.grid import runs_of
+from moe.study.params import Params, Sweep, Track, read_params
+from moe.study.runs import RUN_KEYS, TRIAL_KEYS
+from moe.study.train_settings import Train
+from moe.tracking import sync as tracking
+from moe.tracking.live import Live
+from moe.tracking.sync import Results, TrackingError, sync
 
 ROOT = Path(__file__).parent.parent
 SETTINGS = Train(epochs=2, batch_size=128, learning_rate=0.001, hidden=4)

@@ -8,9 +8,9 @@ import math
 from pathlib import Path
 from typing import Any
 
+from moe.analysis.results import Tables
 from moe.claims import classes, experts, gates, scale
 from moe.claims.claim import judge
-from moe.results import Tables
 
 CLAIMS = sorted(
     (*gates.CLAIMS, *classes.CLAIMS, *experts.CLAIMS, *scale.CLAIMS),

@@ -9,7 +9,7 @@ claims of a recipe. Intervals are 95 %, unadjusted, and conditional on the one t
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from moe.results import Tables
+from moe.analysis.results import Tables
 from moe.statistics import (
     Estimate,
     Verdict,

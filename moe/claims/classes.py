@@ -7,8 +7,8 @@ import numpy as np
 import pandas as pd
 from scipy.special import entr
 
+from moe.analysis.results import DIGITS, Tables, cells, counts_of
 from moe.claims.claim import POINTS, Claim, Measured, MissingCellsError, Part
-from moe.results import DIGITS, Tables, cells, counts_of
 from moe.statistics import all_of, frequency, paired, welch
 
 PER_CENT = 100

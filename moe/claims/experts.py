@@ -6,8 +6,8 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
+from moe.analysis.results import DIGITS, Tables, cells, counts_of
 from moe.claims.claim import EXPERTS, PERCENTILE, POINTS, Claim, Measured, MissingCellsError, Part
-from moe.results import DIGITS, Tables, cells, counts_of
 from moe.statistics import Verdict, all_of, effect_within, paired, slopes
 
 PER_CENT = 100

@@ -5,6 +5,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from moe.analysis.recipe_comparison import at_most_experts
+from moe.analysis.results import Tables, cells, slopes_on_ne
 from moe.claims.claim import (
     CV_SQUARED,
     NATS,
@@ -15,8 +17,6 @@ from moe.claims.claim import (
     MissingCellsError,
     Part,
 )
-from moe.results import Tables, cells, slopes_on_ne
-from moe.routers import at_most_experts
 from moe.statistics import all_of, paired, slopes
 
 PER_CENT = 100

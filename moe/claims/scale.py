@@ -1,9 +1,9 @@
 """C16 and C19: what more experts bring, and what they cost."""
 
-from moe import costs
+from moe.analysis.results import Tables
 from moe.claims.claim import POINTS, Claim, Measured, Part
 from moe.claims.experts import PER_CENT, by_ne
-from moe.results import Tables
+from moe.model import costs
 from moe.statistics import Estimate, all_of, paired
 
 POINTS_PER_EXPERT = 0.05

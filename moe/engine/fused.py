@@ -22,15 +22,16 @@ from jaxtyping import Float, Float64, Int, UInt8
 from torch import Tensor
 from torch.nn.functional import pad
 
-from moe.data import CLASSES, Dataset, batch_order, in_chunks, pixels, random_draws
+from moe.data.batches import batch_order, in_chunks, pixels, random_draws
+from moe.data.dataset import CLASSES, Dataset
 from moe.engine import HISTORY, Trained
-from moe.engine.layout import Layout
-from moe.engine.replay import Replayed
-from moe.gating import RouterInputs, Routing, bias_step
-from moe.grid import Run
-from moe.layer import initial_weights
-from moe.params import Train
+from moe.engine.cuda_graph import Replayed
+from moe.engine.packing import Layout
+from moe.model.layer import initial_weights
 from moe.recipes import recipe_named
+from moe.recipes.gating import RouterInputs, Routing, bias_step
+from moe.study.runs import Run
+from moe.study.train_settings import Train
 
 EVALUATION_BATCH = 500
 SUMS = ("network_loss", "gate_loss", "train_accuracy", "router_grad_norm", "dropped")

@@ -184,7 +184,14 @@ TARGET_END
 #ifndef SOURCE
 #define SOURCE ""
 #endif
+#ifndef FLAGS
+#define FLAGS ""
+#endif
 const char *moe_source(void) { return SOURCE; }
+const char *moe_build(void) { return __VERSION__ " " FLAGS; }
+/* kernel.py mirrors these structs and compares their sizes. */
+int64_t moe_sizeof_run(void) { return sizeof(Run); }
+int64_t moe_sizeof_sums(void) { return sizeof(Sums); }
 
 typedef struct {
     int lanes;

@@ -13,37 +13,32 @@ A run's bits depend on its cell, the settings, the data and the instruction set 
 runs beside it, nor on how the time was cut.
 """
 
-import contextlib
 import ctypes
 import functools
 import hashlib
 import os
-import shutil
-import tempfile
 from collections.abc import Callable, Sequence
 from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Float64, Int64, UInt8, UInt16
+from jaxtyping import Float64, UInt8
 from torch import Tensor
 
-from moe.data import CLASSES, Dataset, batch_order, in_chunks
+from moe.data.batches import batch_order
+from moe.data.dataset import CLASSES, Dataset
 from moe.engine import HISTORY, Trained
+from moe.engine.pixel_lists import CACHE, Lists, PixelLists, pixel_lists
 from moe.errors import UserError
-from moe.grid import Run
-from moe.layer import initial_weights
-from moe.params import Train
+from moe.model.layer import initial_weights
+from moe.study.runs import Run
+from moe.study.train_settings import Train
 
 RECIPES = ("blog", "logits", "switch")  # in the order of kernel.c
 LEVELS = ("baseline", "avx2", "avx512")  # likewise
 LEVEL_VARIABLE = "MOE_KERNEL_LEVEL"
-CACHE = Path(".cache/pixels")  # lists of another form would need another name
-MOST_EXPERTS = 1024  # of kernel.c, as are these:
-UNROLL = 4
-BLOCK = 64
+MOST_EXPERTS = 1024  # of kernel.c, as is this:
 MOST_INPUTS = 2**16
 SLICE_SECONDS = 0.1
 BY_INPUT = ("router.weight", "experts.w1")  # parts whose second axis is D
@@ -65,6 +60,11 @@ def why_not() -> str | None:
     except OSError as error:
         return " ".join(str(error).split())
     return None
+
+
+def build() -> str:
+    """The compiler and flags that kernel.c was built with: they may change how it rounds."""
+    return _library().moe_build().decode()
 
 
 def level_in_use() -> str:
@@ -141,7 +141,7 @@ class _Training:
         self,
         run: Run,
         data: Dataset,
-        lists: "PixelLists",
+        lists: PixelLists,
         settings: Train,
         library: ctypes.CDLL,
         level: int,
@@ -247,7 +247,7 @@ class _Training:
 
 
 def _capacity(run: Run, settings: Train) -> int:
-    """Slots that an expert takes of a batch, −1 for all; in the arithmetic of moe/recipes.py."""
+    """Slots that an expert takes of a batch, −1 for all; with the same arithmetic as gating.py."""
     if settings.capacity_factor is None:
         return -1
     top_k, num_experts = torch.tensor(run.k), torch.tensor(run.ne)
@@ -259,111 +259,6 @@ def _aligned(count: int) -> UInt8[np.ndarray, " count"]:
     memory = np.zeros(count + 64, np.uint8)
     start = -memory.ctypes.data % 64
     return memory[start : start + count]
-
-
-# --- pixel lists
-
-
-class Lists(NamedTuple):
-    """The non-zero pixels of images, one image after another.
-
-    column: of each pixel, in ascending order within an image; value: its grey; offset: where each
-    image's list begins, and the end of the last. Zeros at its first pixel go before each list, so
-    that it is a multiple of UNROLL long, and BLOCK more numbers follow the last.
-    """
-
-    column: UInt16[np.ndarray, " pixels"]
-    value: UInt8[np.ndarray, " pixels"]
-    offset: Int64[np.ndarray, " N+1"]
-
-
-class PixelLists(NamedTuple):
-    """Both parts of a data set as lists.
-
-    columns: what the indices stand for: the inputs by how many training images have them, most
-    first. Those that none has, and that never get a gradient, are at the end.
-    """
-
-    columns: Int64[np.ndarray, " D"]
-    train: Lists
-    test: Lists
-
-
-ARRAYS = ("columns", *(f"{part}_{of}" for part in ("train", "test") for of in Lists._fields))
-
-
-@functools.lru_cache(maxsize=1)
-def pixel_lists(data: Dataset, cache: Path = CACHE) -> PixelLists:
-    """The lists of a data set, mapped from its folder in the cache, where they are made if need be.
-
-    Any number of processes may do so at once. Where the folder cannot be written, the lists are
-    this process's own.
-    """
-    folder = cache / data.digest
-    arrays = _read(folder)
-    if arrays is None:
-        arrays = _make(data)
-        with contextlib.suppress(OSError):
-            _write(folder, arrays)
-        arrays = _read(folder) or arrays
-    columns, *parts = (arrays[name] for name in ARRAYS)
-    return PixelLists(columns, Lists(*parts[:3]), Lists(*parts[3:]))
-
-
-def _make(data: Dataset) -> dict[str, np.ndarray]:
-    train_x, test_x = data.train_x.numpy(), data.test_x.numpy()
-    columns = np.argsort(-np.count_nonzero(train_x, axis=0), kind="stable")
-    arrays = (columns, *_lists(train_x, columns), *_lists(test_x, columns))
-    return dict(zip(ARRAYS, arrays, strict=True))
-
-
-def _lists(x: UInt8[np.ndarray, "N D"], columns: Int64[np.ndarray, " D"]) -> Lists:
-    lengths = np.count_nonzero(x, axis=1)
-    ends = np.cumsum(-(-lengths // UNROLL) * UNROLL)
-    begins = np.concatenate([[0], ends[:-1]])
-    index = np.zeros(ends[-1] + BLOCK, np.uint16)
-    value = np.zeros(ends[-1] + BLOCK, np.uint8)
-    for chunk in in_chunks(len(x), 10_000):
-        ordered = np.take(x[chunk], columns, axis=1)
-        image, column = np.nonzero(ordered)
-        after = np.cumsum(lengths[chunk])
-        place = np.arange(len(image)) + (ends[chunk] - after)[image]
-        index[place], value[place] = column, ordered[image, column]
-    for filled in range(UNROLL - 1):
-        place = (ends - lengths - filled - 1)[(lengths > 0) & (ends - lengths - filled > begins)]
-        index[place] = index[place + 1]
-    return Lists(index, value, np.concatenate([begins, ends[-1:]]))
-
-
-def _write(folder: Path, arrays: dict[str, np.ndarray]) -> None:
-    """Under another name first, so that nobody sees half of it."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = Path(tempfile.mkdtemp(prefix="unfinished-", dir=folder.parent))
-    try:
-        for name, array in arrays.items():
-            np.save(unfinished / f"{name}.npy", array)
-        (unfinished / "sha256").write_text(_digest(unfinished))
-        shutil.rmtree(folder, ignore_errors=True)  # it was damaged, or another process was quicker
-        unfinished.rename(folder)
-    finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
-
-
-def _read(folder: Path) -> dict[str, np.ndarray] | None:
-    """The arrays, mapped; None if they are not there or not as they were written."""
-    try:
-        if (folder / "sha256").read_text() != _digest(folder):
-            return None
-        return {name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in ARRAYS}
-    except (OSError, ValueError):
-        return None
-
-
-def _digest(folder: Path) -> str:
-    sha = hashlib.sha256()
-    for name in ARRAYS:
-        sha.update((folder / f"{name}.npy").read_bytes())
-    return sha.hexdigest()
 
 
 # --- kernel.c
@@ -412,13 +307,16 @@ def _library() -> ctypes.CDLL:
     if library is None:
         raise OSError(f"the C kernel is not built: {again}")
     loaded = ctypes.CDLL(str(library))
-    if not hasattr(loaded, "moe_source"):
+    if not hasattr(loaded, "moe_build"):
         raise OSError(f"{library.name} is another library: {again}")
-    loaded.moe_source.restype = ctypes.c_char_p
+    for text in (loaded.moe_source, loaded.moe_build):
+        text.restype = ctypes.c_char_p
     if source.exists():
         digest = hashlib.sha256(source.read_bytes()).hexdigest()
         if loaded.moe_source().decode() != digest:
             raise OSError(f"{library.name} was built from another kernel.c: {again}")
+    sizes = loaded.moe_sizeof_run(), loaded.moe_sizeof_sums()
+    assert sizes == (ctypes.sizeof(_Run), ctypes.sizeof(_Sums)), sizes  # mirrored by hand below
     integer, real, pointer = ctypes.c_int64, ctypes.c_double, ctypes.c_void_p
     run, images = ctypes.POINTER(_Run), ctypes.POINTER(_Images)
     loaded.moe_best_level.restype = ctypes.c_int

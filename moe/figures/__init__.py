@@ -7,9 +7,9 @@ side by side; speed: what a step costs. `all_figures` has them in order.
 
 from collections.abc import Iterator
 
+from moe.analysis.results import Tables
 from moe.figures import classes, experts, layer, routers, speed, sweeps
 from moe.figures.style import Figure
-from moe.results import Tables
 
 __all__ = ["Figure", "Tables", "all_figures"]
 

@@ -8,9 +8,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Drawing
 from matplotlib.ticker import PercentFormatter
 
+from moe.analysis.results import DIGITS, Tables, cells, counts_of, over_seeds
 from moe.figures import style
 from moe.figures.style import Figure, canvas, heatmap, legend_above
-from moe.results import DIGITS, Tables, cells, counts_of, over_seeds
 from moe.statistics import frequency
 
 POINTS = 100

@@ -7,11 +7,11 @@ import pandas as pd
 from matplotlib.figure import Figure as Drawing
 from PIL import Image
 
+from moe.analysis.results import DIGITS, Tables, cells, counts_of, over_seeds, seed_0
 from moe.figures import style
 from moe.figures.style import Figure, canvas, heatmap, ne_axis, plot_lines
-from moe.grid import Trial
-from moe.results import DIGITS, Tables, cells, counts_of, over_seeds, seed_0
-from moe.tables import picture_of
+from moe.study.runs import Trial
+from moe.study.tables import picture_of
 
 SHOWN_NE = ((2, 3, 4, 5, 6, 7), (8, 10, 16))
 PICTURED_NE = (4, 8)

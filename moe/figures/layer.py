@@ -4,9 +4,9 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.patches import Circle, FancyArrowPatch, FancyBboxPatch
 
+from moe.analysis.results import Tables
 from moe.figures import style
 from moe.figures.style import Figure, canvas
-from moe.results import Tables
 
 EXPERTS = 4
 CHOSEN = {1: 0.7, 3: 0.3}  # expert: gate

@@ -7,10 +7,11 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Drawing
 
+from moe.analysis.recipe_comparison import side_by_side
+from moe.analysis.results import Tables, cells, over_seeds
 from moe.figures import style
 from moe.figures.style import Figure, legend_above, ne_axis, plot_lines
-from moe.results import Tables, cells, over_seeds
-from moe.routers import side_by_side
+from moe.recipes import in_order, recipe_named
 
 MEASURES = (
     ("max_violation", "imbalance, MaxVio", 1),
@@ -24,7 +25,7 @@ def routers_side_by_side(tables: Tables) -> Figure | None:
     if tables.routers.empty:
         return None
     runs, table = tables.routers, side_by_side(tables.routers)
-    recipes = [name for name in style.RECIPE if name in set(runs["recipe"])]
+    recipes = in_order(runs["recipe"])
     most, seeds = int(runs["ne"].max()), runs["seed"].nunique()
     drawing = Drawing(figsize=(style.WIDTH, 7.2), layout="constrained")
     upper, lower = np.ravel(drawing.subfigures(2, 1, height_ratios=[1.15, 1]))
@@ -80,7 +81,7 @@ def _all_labels(axes: np.ndarray, recipes: list[str]) -> tuple[list[Any], list[s
 
 
 def _dots(ax: Axes, table: pd.DataFrame, name: str, scale: float, recipes: list[str]) -> None:
-    rows = [recipe for recipe in recipes if not recipe.startswith("dense")]
+    rows = [recipe for recipe in recipes if recipe_named(recipe).chooses]
     for row in cells(table, recipe=rows).to_dict("records"):
         recipe, k = str(row["recipe"]), int(row["k"])
         y = rows.index(recipe) + (0.14 if k > 1 else -0.14)

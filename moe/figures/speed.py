@@ -5,8 +5,8 @@ from typing import Any
 import pandas as pd
 from matplotlib.axes import Axes
 
+from moe.analysis.results import Tables
 from moe.figures.style import BASE, GREY, MARKERS, RECIPE, Figure, canvas, ne_axis
-from moe.results import Tables
 
 NAMES = {
     "module": "module, tensors resident",

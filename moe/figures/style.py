@@ -16,20 +16,11 @@ from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Drawing
 
+from moe.recipes import recipe_named
+
 WIDTH = 7.6  # inches: with text of 10 points, still readable at half a page's width
 BASE, MIXTURE = "#0072B2", "#E69F00"
 INK, GREY, PALE = "#222222", "#767676", "#e3e3e3"
-RECIPE = {
-    "blog": "#D55E00",
-    "logits": "#009E73",
-    "switch": "#CC79A7",
-    "shazeer": "#56B4E9",
-    "gshard": "#E69F00",
-    "loss-free": "#000000",
-    "random": "#999999",
-    "dense-active": "#8C6D31",
-    "dense-total": "#5254A3",
-}
 K = {1: "#000000", 2: "#5A189A", 3: "#9D4EDD", 4: "#C9A0F0"}
 MARKERS = "osD^vPX*<>"
 SHOWN_NE = (1, 2, 3, 4, 6, 8, 12, 16, 32, 64)  # on axes: the others are too close to be labelled
@@ -70,6 +61,16 @@ STYLE = {
 
 
 mpl.rcParams.update(STYLE)
+
+
+class RecipeColors(dict[str, str]):
+    """The colour that each recipe declares."""
+
+    def __missing__(self, name: str) -> str:
+        return recipe_named(name).color
+
+
+RECIPE = RecipeColors()
 
 
 class Figure(NamedTuple):

@@ -6,10 +6,10 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.ticker import EngFormatter, LogLocator, NullFormatter
 
-from moe import costs
+from moe.analysis.results import Tables, accuracy_slopes, cells, lc_sweep, mean_over_ne, over_seeds
 from moe.figures import style
 from moe.figures.style import Figure, canvas, lc_colors, legend_above, ne_axis, plot_lines
-from moe.results import Tables, accuracy_slopes, cells, lc_sweep, mean_over_ne, over_seeds
+from moe.model import costs
 
 POINTS = 100  # shares are shown in per cent
 

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 from playwright.sync_api import Page
 
-from moe.results import cells, counts_of
+from moe.analysis.results import cells, counts_of
 from tests.browser.conftest import ROOT, Visit, has_no_sideways_scroll
 
 EXPLORER = ROOT / "reports" / "explorer.html"

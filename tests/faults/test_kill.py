@@ -21,7 +21,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from moe.store import STORE_DIR, Store
+from moe.train.run_store import STORE_DIR, Store
 from tests.test_pipeline import STAGES, Copy
 
 SEED = int(os.environ.get("SEED") or random.SystemRandom().randrange(10**6))

@@ -1,0 +1,74 @@
+"""Pictures of the seed-0 models: what their routers look for, what their experts get.
+
+Axes: E experts, D pixels of an image.
+"""
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from jaxtyping import Float, Int, UInt8
+from PIL import Image
+
+from moe.analysis import routing_metrics as routing
+from moe.analysis.routing_metrics import Routed
+from moe.data.batches import pixels
+from moe.data.dataset import CLASSES, Dataset
+from moe.model.layer import MoE
+from moe.model.weights import read_models
+from moe.study.runs import Run
+from moe.study.tables import PICTURES_DIR, picture_of
+
+SIDE = 28  # pixels
+SEED = 0
+
+
+class Digits(NamedTuple):
+    """Some images of the test set: their rows in it, grey values and labels."""
+
+    rows: Int[np.ndarray, " N"]
+    images: UInt8[np.ndarray, "N D"]
+    labels: Int[np.ndarray, " N"]
+
+
+def draw_digits(data: Dataset, count: int) -> Digits:
+    """Draw digits.png: the first images of each digit in the test set, the same number of each."""
+    labels = data.test_y.numpy().astype(int)
+    of_digit = [np.flatnonzero(labels == digit)[: count // CLASSES] for digit in range(CLASSES)]
+    rows = np.concatenate(of_digit)
+    digits = Digits(rows, data.test_x.numpy()[rows], labels[rows])
+    _save(digits.images[None], PICTURES_DIR / "digits.png")
+    return digits
+
+
+def gates_of(digits: Digits) -> list[dict[str, Any]]:
+    """A row per model and digit: image (its row in the test set), digit, predicted, and the gate
+    of each expert, left out where the run has no such expert."""
+    import torch
+
+    x = pixels(torch.from_numpy(digits.images))
+    table = []
+    for run, model in read_models(SEED):
+        output, aux = model(x)
+        columns = (digits.rows, digits.labels, output.argmax(-1), aux.gates)
+        for image, digit, predicted, gates in zip(*(c.tolist() for c in columns), strict=True):
+            row = {**run._asdict(), "image": image, "digit": digit, "predicted": predicted}
+            table.append(row | {f"gate_{expert}": gate for expert, gate in enumerate(gates)})
+    return table
+
+
+def draw_experts(run: Run, model: MoE, routed: Routed, grey: Float[np.ndarray, "N D"]) -> None:
+    """Draw a PNG for a trial, its experts from left to right: above, the router weights, 128 being
+    0 and the largest of the trial at an end; below, the mean image that the expert gets."""
+    weights = model.router.weight.detach().numpy()
+    signed = 128 + 127 * weights / np.abs(weights).max()
+    received = routing.mean_images(routed, grey)
+    _save(np.stack([signed, received]).round(), picture_of(run.trial))
+
+
+def _save(tiles: Float[np.ndarray, "rows E D"] | UInt8[np.ndarray, "rows E D"], path: Path) -> None:
+    rows, columns, _ = tiles.shape
+    sheet = tiles.reshape(rows, columns, SIDE, SIDE).transpose(0, 2, 1, 3)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    image = Image.fromarray(sheet.reshape(rows * SIDE, columns * SIDE).astype(np.uint8))
+    image.save(path, optimize=True)

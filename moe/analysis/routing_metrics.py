@@ -1,0 +1,109 @@
+"""Who gets what: how a trained router spreads the test set over its experts.
+
+Axes: N images, E experts, C classes, K chosen. `slots` (E, C) counts hard decisions: how often an
+expert is among the top k of an image of a class, so that it sums to N · k.
+
+Per-class shares are taken within a class, so that a frequent digit counts no more than a rare one.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Float, Int
+from scipy.special import entr
+from scipy.stats import random_table
+from torch import Tensor
+
+from moe.data.dataset import CLASSES
+from moe.model.layer import MoE
+
+
+class Routed(NamedTuple):
+    """What a router does with a set of images.
+
+    gates: (N, E), zero off the top k; chosen: (N, E) the top k.
+    """
+
+    gates: Float[np.ndarray, "N E"]
+    chosen: Float[np.ndarray, "N E"]
+
+
+def route(model: MoE, x: Float[Tensor, "N D"]) -> Routed:
+    """Only the router works; x: pixels in [0, 1]."""
+    routing = model.route(x)
+    return Routed(routing.gates.numpy(), routing.chosen.float().numpy())
+
+
+def slot_counts(routed: Routed, labels: Int[np.ndarray, " N"]) -> Int[np.ndarray, "E C"]:
+    """How many images of each class choose each expert."""
+    is_class = np.eye(CLASSES, dtype=np.float32)[labels]
+    return (routed.chosen.T @ is_class).astype(int)
+
+
+def coactivation(routed: Routed) -> Int[np.ndarray, "E E"]:
+    """How many images choose both expert a and expert b; on the diagonal, those that choose a."""
+    return (routed.chosen.T @ routed.chosen).astype(int)
+
+
+def gate_entropy(routed: Routed) -> float:
+    """Mean over images of the entropy of their gates, in nats, the gates scaled to sum to 1.
+
+    0: one expert decides; ln k: all k weigh the same.
+    """
+    shares = routed.gates / routed.gates.sum(1, keepdims=True)
+    return float(entr(shares).sum(1).mean())
+
+
+def max_violation(slots: Int[np.ndarray, "E C"]) -> float:
+    """max_e T_e / mean T − 1, with T_e an expert's images (Wang et al. 2024): 0 at balance."""
+    tokens = slots.sum(1)
+    return float(tokens.max() / tokens.mean() - 1)
+
+
+def dead_experts(slots: Int[np.ndarray, "E C"]) -> int:
+    """Experts that no image chooses."""
+    return int((slots.sum(1) == 0).sum())
+
+
+def normalised_mutual_information(slots: Int[np.ndarray, "... E C"]) -> Float[np.ndarray, "..."]:
+    """2 I(expert; class) / (H(expert) + H(class)): 0 if the class says nothing about the expert."""
+    joint = slots / slots.sum((-2, -1), keepdims=True)
+    of_expert, of_class = entr(joint.sum(-1)).sum(-1), entr(joint.sum(-2)).sum(-1)
+    # Where there is none, rounding leaves a little, of either sign.
+    mutual = np.maximum(of_expert + of_class - entr(joint).sum((-2, -1)), 0)
+    return np.asarray(2 * mutual / (of_expert + of_class))
+
+
+def nmi_null(slots: Int[np.ndarray, "E C"], tables: int, rng: np.random.Generator) -> float:
+    """Mean NMI of random tables with the same margins: what no specialisation at all would give."""
+    alive = slots[slots.sum(1) > 0]
+    if len(alive) == 1:  # the only table with these margins
+        return 0.0
+    margins = random_table(alive.sum(1), alive.sum(0))
+    return float(normalised_mutual_information(margins.rvs(tables, random_state=rng)).mean())
+
+
+def experts_per_class(slots: Int[np.ndarray, "E C"]) -> float:
+    """exp of the entropy of a class's slots over the experts, mean over classes.
+
+    1: each class has one expert; E: every class is spread evenly. At least k, by construction.
+    """
+    return float(np.exp(entr(_shares_of_class(slots)).sum(0)).mean())
+
+
+def classes_per_expert(slots: Int[np.ndarray, "E C"]) -> float:
+    """exp of the entropy of an expert's classes, mean over the experts that get any image."""
+    shares = _shares_of_class(slots)
+    alive = shares[shares.sum(1) > 0]
+    of_expert = alive / alive.sum(1, keepdims=True)
+    return float(np.exp(entr(of_expert).sum(1)).mean())
+
+
+def mean_images(routed: Routed, x: Float[np.ndarray, "N D"]) -> Float[np.ndarray, "E D"]:
+    """The mean of the images that choose each expert; zeros for an expert that none chooses."""
+    tokens = routed.chosen.sum(0)
+    return routed.chosen.T @ x / np.maximum(tokens, 1)[:, None]
+
+
+def _shares_of_class(slots: Int[np.ndarray, "E C"]) -> Float[np.ndarray, "E C"]:
+    return slots / slots.sum(0)

@@ -1,0 +1,124 @@
+"""The non-zero pixels of a data set as lists, made once and cached on disk.
+
+The C kernel reads nothing else of the images. Axes: N images, D inputs.
+"""
+
+import contextlib
+import functools
+import hashlib
+import shutil
+import tempfile
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Int64, UInt8, UInt16
+
+from moe.data.batches import in_chunks
+from moe.data.dataset import Dataset
+
+CACHE = Path(".cache/pixels")  # lists of another form would need another name
+UNROLL = 4  # of kernel.c, as is this:
+BLOCK = 64
+
+
+class Lists(NamedTuple):
+    """The non-zero pixels of images, one image after another.
+
+    column: of each pixel, in ascending order within an image; value: its grey; offset: where each
+    image's list begins, and the end of the last. Zeros at its first pixel go before each list, so
+    that it is a multiple of UNROLL long, and BLOCK more numbers follow the last.
+    """
+
+    column: UInt16[np.ndarray, " pixels"]
+    value: UInt8[np.ndarray, " pixels"]
+    offset: Int64[np.ndarray, " N+1"]
+
+
+class PixelLists(NamedTuple):
+    """Both parts of a data set as lists.
+
+    columns: what the indices stand for: the inputs by how many training images have them, most
+    first. Those that none has, and that never get a gradient, are at the end.
+    """
+
+    columns: Int64[np.ndarray, " D"]
+    train: Lists
+    test: Lists
+
+
+ARRAYS = ("columns", *(f"{part}_{of}" for part in ("train", "test") for of in Lists._fields))
+
+
+@functools.lru_cache(maxsize=1)
+def pixel_lists(data: Dataset, cache: Path = CACHE) -> PixelLists:
+    """The lists of a data set, mapped from its folder in the cache, where they are made if need be.
+
+    Any number of processes may do so at once. Where the folder cannot be written, the lists are
+    this process's own.
+    """
+    folder = cache / data.digest
+    arrays = _read(folder)
+    if arrays is None:
+        arrays = _make(data)
+        with contextlib.suppress(OSError):
+            _write(folder, arrays)
+        arrays = _read(folder) or arrays
+    columns, *parts = (arrays[name] for name in ARRAYS)
+    return PixelLists(columns, Lists(*parts[:3]), Lists(*parts[3:]))
+
+
+def _make(data: Dataset) -> dict[str, np.ndarray]:
+    train_x, test_x = data.train_x.numpy(), data.test_x.numpy()
+    columns = np.argsort(-np.count_nonzero(train_x, axis=0), kind="stable")
+    arrays = (columns, *_lists(train_x, columns), *_lists(test_x, columns))
+    return dict(zip(ARRAYS, arrays, strict=True))
+
+
+def _lists(x: UInt8[np.ndarray, "N D"], columns: Int64[np.ndarray, " D"]) -> Lists:
+    lengths = np.count_nonzero(x, axis=1)
+    ends = np.cumsum(-(-lengths // UNROLL) * UNROLL)
+    begins = np.concatenate([[0], ends[:-1]])
+    index = np.zeros(ends[-1] + BLOCK, np.uint16)
+    value = np.zeros(ends[-1] + BLOCK, np.uint8)
+    for chunk in in_chunks(len(x), 10_000):
+        ordered = np.take(x[chunk], columns, axis=1)
+        image, column = np.nonzero(ordered)
+        after = np.cumsum(lengths[chunk])
+        place = np.arange(len(image)) + (ends[chunk] - after)[image]
+        index[place], value[place] = column, ordered[image, column]
+    for filled in range(UNROLL - 1):
+        place = (ends - lengths - filled - 1)[(lengths > 0) & (ends - lengths - filled > begins)]
+        index[place] = index[place + 1]
+    return Lists(index, value, np.concatenate([begins, ends[-1:]]))
+
+
+def _write(folder: Path, arrays: dict[str, np.ndarray]) -> None:
+    """Under another name first, so that nobody sees half of it."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = Path(tempfile.mkdtemp(prefix="unfinished-", dir=folder.parent))
+    try:
+        for name, array in arrays.items():
+            np.save(unfinished / f"{name}.npy", array)
+        (unfinished / "sha256").write_text(_digest(unfinished))
+        shutil.rmtree(folder, ignore_errors=True)  # it was damaged, or another process was quicker
+        unfinished.rename(folder)
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
+
+
+def _read(folder: Path) -> dict[str, np.ndarray] | None:
+    """The arrays, mapped; None if they are not there or not as they were written."""
+    try:
+        if (folder / "sha256").read_text() != _digest(folder):
+            return None
+        return {name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in ARRAYS}
+    except (OSError, ValueError):
+        return None
+
+
+def _digest(folder: Path) -> str:
+    sha = hashlib.sha256()
+    for name in ARRAYS:
+        sha.update((folder / f"{name}.npy").read_bytes())
+    return sha.hexdigest()

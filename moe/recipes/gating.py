@@ -1,0 +1,260 @@
+"""Pure functions from router logits to gates and balancing losses.
+
+Axes: B batch, E experts, K chosen; `*R` any leading axes, such as the runs of a stack. Runs with
+fewer than E experts are padded: their missing logits are -inf, `num_experts` gives their number.
+
+Shazeer: Shazeer et al., Outrageously Large Neural Networks, 2017, arXiv:1701.06538.
+GShard: Lepikhin et al., 2020, arXiv:2006.16668.
+Switch: Fedus et al., Switch Transformers, 2021, arXiv:2101.03961.
+ST-MoE: Zoph et al., 2022, arXiv:2202.08906.
+Loss-free: Wang et al., Auxiliary-Loss-Free Load Balancing Strategy, 2024, arXiv:2408.15664.
+"""
+
+import math
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from moe.recipes.recipe import RouterInputs, Routing
+
+PerRun = int | Int[Tensor, "*R"]
+
+
+# --- choosing
+
+
+def ranks(scores: Float[Tensor, "*R B E"]) -> Int[Tensor, "*R B E"]:
+    """How many experts of its row come before each: 0 for the best; of equals the lower index.
+
+    Every expert is compared with all others at once: few as they are, that is quicker than a sort,
+    and it settles ties, which torch.topk leaves open. Scores are finite, or -inf.
+    """
+    by_expert, size = scores.detach().movedim(-1, 0), scores.shape[-1]
+    flat = by_expert.reshape(size, -1)
+    if size == 1:
+        return torch.zeros_like(scores, dtype=torch.int8)
+    # The others of expert e are e + 1 … E − 1, whom it beats by >=, then 0 … e − 1, whom it beats
+    # by >, which is >= of the next number above.
+    above = flat.nextafter(torch.full_like(flat[:1], math.inf))
+    others = torch.cat([flat, above])[1:-1].unfold(0, size - 1, 1)
+    beats = (flat.unsqueeze(-1) >= others).view(torch.int8)
+    beaten = beats.sum(-1, dtype=torch.int8 if size < 128 else torch.int16)
+    return (size - 1 - beaten).view(by_expert.shape).movedim(0, -1)
+
+
+def softmax(
+    logits: Float[Tensor, "*R B E"], among: Bool[Tensor, "*R B E"] | None = None
+) -> Float[Tensor, "*R B E"]:
+    """Over the experts, or over those of a mask, 0 elsewhere.
+
+    Few as they are, torch is ten times faster with the batch as inner axis.
+    """
+    by_expert = logits.mT
+    if among is not None:
+        by_expert = by_expert.masked_fill(~among.mT, -math.inf)
+    return by_expert.softmax(-2).mT
+
+
+def top_k_mask(scores: Float[Tensor, "*R B E"], top_k: PerRun) -> Bool[Tensor, "*R B E"]:
+    """True at the top_k largest of each row; top_k may differ by run."""
+    rank = ranks(scores)
+    return rank < _per_run(top_k, rank)
+
+
+def top_k_softmax(
+    logits: Float[Tensor, "*R B E"], top_k: PerRun
+) -> tuple[Float[Tensor, "*R B E"], Bool[Tensor, "*R B E"]]:
+    """Gates by Shazeer eq. 3 and 5, without noise: softmax over the top k, 0 elsewhere.
+
+    Rows sum to 1. With k = 1 the kept gate is 1 whatever the logits are, so nothing can train the
+    router. Returns (gates, chosen).
+    """
+    chosen = top_k_mask(logits, top_k)
+    return softmax(logits, chosen), chosen
+
+
+def softmax_top_k(
+    logits: Float[Tensor, "*R B E"], top_k: PerRun
+) -> tuple[Float[Tensor, "*R B E"], Bool[Tensor, "*R B E"], Float[Tensor, "*R B E"]]:
+    """Gates by Switch eq. 1 and 2: the top k of the softmax over all experts, not renormalised.
+
+    Rows sum to less than 1; with k = 1 the gate still depends on the logits, so the router trains.
+    Returns (gates, chosen, router_probs).
+    """
+    chosen = top_k_mask(logits, top_k)
+    router_probs = softmax(logits)
+    return router_probs * chosen, chosen, router_probs
+
+
+def noisy_logits(
+    logits: Float[Tensor, "*R B E"],
+    noise_std: Float[Tensor, "*R B E"],
+    draws: Float[Tensor, "*R B E"],
+) -> Float[Tensor, "*R B E"]:
+    """H(x) of Shazeer eq. 4: logits plus standard normal draws times a trainable spread."""
+    return logits + draws * noise_std
+
+
+def second_at_random(
+    gates: Float[Tensor, "*R B E"],
+    rank: Int[Tensor, "*R B E"],
+    draws: Float[Tensor, "*R B E"],
+) -> Bool[Tensor, "*R B E"]:
+    """GShard algorithm 1, line 18: the first expert always, the second if 2 · gate > draw.
+
+    gates: normalised over the two; draws: uniform in [0, 1).
+    """
+    return (rank == 0) | ((rank == 1) & (2 * gates > draws))
+
+
+def within_capacity(
+    wanted: Bool[Tensor, "*R B E"],
+    rank: Int[Tensor, "*R B E"],
+    capacity: Float[Tensor, "*R"] | float,
+) -> Bool[Tensor, "*R B E"]:
+    """The slots that experts of limited capacity take: all first choices in the order of the batch,
+    then all second choices (GShard algorithm 1; Switch section 2.2)."""
+    limit = torch.as_tensor(capacity, device=rank.device)[..., None, None]
+    taken = torch.zeros_like(rank[..., :1, :])
+    kept = torch.zeros_like(wanted)
+    for place in range(rank.shape[-1]):
+        asking = wanted & (rank == place)
+        position = taken + asking.cumsum(-2)
+        kept |= asking & (position <= limit)
+        taken = position[..., -1:, :]
+    return kept
+
+
+# --- balancing
+
+
+def importance(gates: Float[Tensor, "*R B E"]) -> Float[Tensor, "*R E"]:
+    """Sum of each expert's gates over the batch (Shazeer eq. 6)."""
+    return gates.sum(-2)
+
+
+def cv_squared(x: Float[Tensor, "*R E"], num_experts: PerRun | None = None) -> Float[Tensor, "*R"]:
+    """Squared coefficient of variation: population variance over squared mean (Shazeer eq. 7).
+
+    Only the first num_experts (by default all E) count; beyond them, x is 0. 0 for a single expert.
+    """
+    size = x.shape[-1]
+    n = torch.as_tensor(size if num_experts is None else num_experts, device=x.device)
+    relative = x / (x.sum(-1) / n).unsqueeze(-1)
+    # Each x that does not count is at a distance of 1 from the mean.
+    return ((relative - 1).square().sum(-1) - (size - n)) / n
+
+
+def switch_loss(
+    chosen: Bool[Tensor, "*R B E"],
+    router_probs: Float[Tensor, "*R B E"],
+    top_k: PerRun,
+    num_experts: PerRun,
+) -> Float[Tensor, "*R"]:
+    """ne · Σ_e f_e · P_e (Switch eq. 4–6), 1 at perfect balance.
+
+    f_e is the expert's share of the B·k slots (Switch has k = 1) and carries no gradient, P_e its
+    mean probability.
+    """
+    probs_mean = router_probs.mean(-2)
+    slots = chosen.to(router_probs.dtype).mean(-2)
+    share = slots / torch.as_tensor(top_k, device=slots.device).unsqueeze(-1)
+    return torch.as_tensor(num_experts, device=slots.device) * (share * probs_mean).sum(-1)
+
+
+def smooth_load(
+    logits: Float[Tensor, "*R B E"],
+    noisy: Float[Tensor, "*R B E"],
+    noise_std: Float[Tensor, "*R B E"],
+    top_k: PerRun,
+    num_experts: PerRun,
+) -> Float[Tensor, "*R E"]:
+    """Shazeer eq. 8–10: the expected number of inputs of each expert, were its noise drawn again.
+
+    P(x, i) = Φ((logit_i − threshold_i) / std_i), the threshold being the k-th largest noisy logit
+    of the others: the (k + 1)-th of all for an expert in the top k. With k = ne there is no such
+    other, and P is 1.
+    """
+    size = logits.shape[-1]
+    k = _per_run(top_k, logits)
+    n = _per_run(num_experts, logits)
+    real = torch.arange(size, device=logits.device) < n
+    rank = ranks(noisy)
+    ordered = noisy.sort(-1, descending=True).values
+    kth, next_best = (
+        ordered.gather(-1, place.expand_as(rank[..., :1]))
+        for place in (k - 1, k.clamp(max=size - 1))
+    )
+    threshold = torch.where(rank < k, next_best, kth)
+    usable = real & (k < n)  # elsewhere differences are infinite: keep them out of the gradient
+    margin = torch.where(usable, logits - threshold, 0)
+    spread = torch.where(usable, noise_std, 1)
+    probability = torch.where(usable, torch.special.ndtr(margin / spread), real.to(logits.dtype))
+    return probability.sum(-2)
+
+
+def z_loss(logits: Float[Tensor, "*R B E"]) -> Float[Tensor, "*R"]:
+    """Mean squared logarithm of the softmax's denominator (ST-MoE eq. 5): keeps logits small."""
+    return logits.logsumexp(-1).square().mean(-1)
+
+
+def gshard_loss(
+    rank: Int[Tensor, "*R B E"], router_probs: Float[Tensor, "*R B E"], num_experts: PerRun
+) -> Float[Tensor, "*R"]:
+    """mean_e(f_e · P_e) · ne² (GShard algorithm 1, line 12, scaled to be 1 at balance).
+
+    f_e is the share of inputs whose first choice is e, P_e the expert's mean probability.
+    """
+    first = (rank == 0).to(router_probs.dtype).mean(-2)
+    n = torch.as_tensor(num_experts, device=rank.device)
+    return n * (first * router_probs.mean(-2)).sum(-1)
+
+
+def bias_step(chosen: Bool[Tensor, "*R B E"], num_experts: PerRun) -> Float[Tensor, "*R E"]:
+    """Loss-free algorithm 1: +1 for an expert with fewer inputs than the mean, −1 with more."""
+    tokens_per_expert = chosen.float().sum(-2)
+    n = torch.as_tensor(num_experts, device=chosen.device).unsqueeze(-1)
+    real = torch.arange(chosen.shape[-1], device=chosen.device) < n
+    return (tokens_per_expert.sum(-1, keepdim=True) / n - tokens_per_expert).sign() * real
+
+
+# --- what several recipes share
+
+
+def sparsely_gated(inputs: RouterInputs) -> Routing:
+    """Softmax over the top k logits, with CV² of importance as the gate loss (Shazeer eq. 3, 5–7,
+    without noise)."""
+    gates, chosen = top_k_softmax(inputs.logits, inputs.top_k)
+    return Routing(gates, chosen, cv_squared(importance(gates), inputs.num_experts))
+
+
+def first_experts(inputs: RouterInputs, count: PerRun) -> Routing:
+    """The first experts see every input, each with a gate of 1: a dense network."""
+    index = torch.arange(inputs.logits.shape[-1], device=inputs.logits.device)
+    on = index < torch.as_tensor(count, device=index.device)[..., None, None]
+    on = on.expand(inputs.logits.shape)
+    return Routing(on.to(inputs.logits.dtype), on, no_loss(inputs))
+
+
+def keep_within_capacity(
+    wanted: Bool[Tensor, "*R B E"], rank: Int[Tensor, "*R B E"], inputs: RouterInputs
+) -> tuple[Bool[Tensor, "*R B E"], Float[Tensor, "*R"]]:
+    """The wanted slots that fit, and the share of them that does not (within_capacity)."""
+    if not inputs.training or inputs.capacity_factor is None:
+        return wanted, no_loss(inputs)
+    top_k, num_experts = (torch.as_tensor(n) for n in (inputs.top_k, inputs.num_experts))
+    share = inputs.capacity_factor * top_k * inputs.logits.shape[-2] / num_experts
+    kept = within_capacity(wanted, rank, share.ceil().to(rank.device))
+    slots = wanted.sum((-2, -1))
+    return kept, (slots - kept.sum((-2, -1))) / slots.to(inputs.logits.dtype)
+
+
+def no_loss(inputs: RouterInputs) -> Float[Tensor, "*R"]:
+    """0 for each run."""
+    return inputs.logits.new_zeros(inputs.logits.shape[:-2])
+
+
+def _per_run(value: PerRun, like: Tensor) -> Tensor:
+    """An int, or one per run, so that it broadcasts against (*R, B, E)."""
+    return torch.as_tensor(value, device=like.device)[..., None, None]

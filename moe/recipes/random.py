@@ -1,0 +1,25 @@
+"""A control: a router that keeps its initial weights."""
+
+from moe.recipes.recipe import Recipe, RouterInputs, Routing
+
+
+def route(inputs: RouterInputs) -> Routing:
+    """As `logits`, without a gradient for the router."""
+    from moe.recipes import gating
+
+    return gating.sparsely_gated(inputs._replace(logits=inputs.logits.detach()))
+
+
+RECIPE = Recipe(
+    name="random",
+    route=route,
+    source="a control",
+    gates="as `logits`, of a router that keeps its initial weights",
+    gate_loss="CV²(importance), shown but without effect",
+    lc="nothing",
+    random="nothing",
+    use_it="to tell what a router learns from what its experts gain by seeing fewer inputs",
+    color="#999999",
+    order=7,
+    trains_router=False,
+)

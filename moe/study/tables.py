@@ -1,0 +1,39 @@
+"""Tidy CSV tables: what the stages hand to one another, small enough for git."""
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from moe.errors import UserError
+from moe.study.runs import RUN_KEYS, Trial
+
+RESULTS_DIR = Path("results")
+PICTURES_DIR = RESULTS_DIR / "pictures"
+
+
+def write_table(rows: Iterable[Mapping[str, Any]] | pd.DataFrame, path: Path) -> None:
+    """Write rows, or a frame without its index; the same rows always give the same bytes."""
+    frame = rows if isinstance(rows, pd.DataFrame) else pd.DataFrame(list(rows))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # Six digits are more than any statement here needs, and less than rounding moves.
+    frame.to_csv(path, index=False, float_format="%.6g", lineterminator="\n")
+
+
+def read_table(path: Path) -> pd.DataFrame:
+    """A table whose first columns are recipe, ne, k, lc, seed; UserError if it is not one."""
+    types = dict(zip(RUN_KEYS, (str, int, int, float, int), strict=True))
+    try:
+        table = pd.read_csv(path, dtype=types)
+        if list(table.columns[: len(types)]) != list(types):
+            raise ValueError(f"its columns are {', '.join(map(str, table.columns))}")
+    except ValueError as error:  # pandas' own errors are among these
+        reason = " ".join(str(error).split())
+        raise UserError(f"{path}: no table of runs ({reason}); dvc repro writes it anew") from None
+    return table
+
+
+def picture_of(trial: Trial, results: Path = RESULTS_DIR) -> Path:
+    """The picture of a trial's seed-0 experts: above, router weights; below, what they get."""
+    return results / PICTURES_DIR.name / f"{str(trial).replace('/', ',')}.png"

@@ -1,0 +1,49 @@
+"""Which files of the project a Python file imports, directly or through others.
+
+Read from the source text, wherever in it an import is written, so that nothing has to be imported.
+A file that is imported by a name computed at run time is not seen.
+"""
+
+import ast
+import functools
+from pathlib import Path
+
+import moe
+
+ROOT = Path(moe.__file__).parent.parent
+PACKAGES = ("moe", "stages")
+# It imports the layer only when somebody asks for moe.MoE.
+LAZY = "moe/__init__.py"
+
+
+def import_closure(file: str) -> set[str]:
+    """The file itself and all that it imports, as paths relative to the project's root."""
+    reached: set[str] = set()
+    new = {file}
+    while new:
+        reached |= new
+        new = {found for known in new - {LAZY} for found in _imported_by(known)} - reached
+    return reached
+
+
+@functools.cache
+def _imported_by(file: str) -> frozenset[str]:
+    modules = set()
+    for node in ast.walk(ast.parse((ROOT / file).read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            modules |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            modules |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+    return frozenset(
+        found for module in modules if module.split(".")[0] in PACKAGES for found in _files(module)
+    )
+
+
+def _files(module: str) -> set[str]:
+    """A module's file and the __init__ files of its packages."""
+    parts = module.split(".")
+    candidates = [
+        "/".join(parts) + ".py",
+        *("/".join([*parts[:depth], "__init__.py"]) for depth in range(1, len(parts) + 1)),
+    ]
+    return {path for path in candidates if (ROOT / path).is_file()}

@@ -1,0 +1,81 @@
+"""What a trained run is kept under: a digest of everything that its bits depend on.
+
+These are its cell and settings, the data, the versions of torch and numpy, the kind of machine, and
+the sources that compute it: all that its engine and its own recipe import. One more recipe leaves
+the keys of all other runs as they are.
+"""
+
+import functools
+import hashlib
+import platform
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy
+import torch
+
+from moe.engine import kernel
+from moe.recipes import recipe_file
+from moe.study.runs import Run, digest
+from moe.study.train_settings import Train
+from moe.train.import_closure import ROOT, import_closure
+
+ENGINES = {"fused": "moe/engine/fused.py", "kernel": "moe/engine/kernel.py"}
+
+
+def run_keys(
+    runs: Sequence[Run],
+    settings: Train,
+    data_digest: str,
+    device: torch.device,
+    engines: Mapping[str, str],
+) -> dict[Run, str]:
+    """The key of each run, 64 hexadecimal digits.
+
+    engines: the engine of each recipe.
+    """
+    common = {
+        "settings": asdict(settings),
+        "data": data_digest,
+        "versions": [torch.__version__, numpy.__version__],
+    }
+    of_recipe = {
+        recipe: {
+            "engine": engine,
+            "machine": machine_kind(engine, device),
+            "built": kernel.build() if engine == "kernel" else "",
+            "sources": _digest_of(sources(engine, recipe)),
+        }
+        for recipe, engine in engines.items()
+    }
+    return {run: digest([list(run), common, of_recipe[run.recipe]]) for run in runs}
+
+
+def sources(engine: str, recipe: str) -> list[Path]:
+    """The files that a run depends on: what its engine and its recipe import."""
+    own = recipe_file(recipe).resolve()
+    files = import_closure(ENGINES[engine])
+    if own.is_relative_to(ROOT):
+        files |= import_closure(own.relative_to(ROOT).as_posix())
+    kernel_source = {"moe/engine/kernel.c"} if engine == "kernel" else set()
+    return sorted({own, *(ROOT / file for file in files | kernel_source)})
+
+
+@functools.cache
+def _bytes_of(file: Path) -> bytes:
+    return file.read_bytes()
+
+
+def _digest_of(files: Sequence[Path]) -> str:
+    parts = [[file.name, hashlib.sha256(_bytes_of(file)).hexdigest()] for file in files]
+    return digest(parts)
+
+
+def machine_kind(engine: str, device: torch.device) -> str:
+    """What an engine's rounding depends on here: the card, or the processor's instruction set."""
+    if engine == "kernel":
+        return f"{platform.machine()} {kernel.level_in_use()}"
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()}"

@@ -1,0 +1,276 @@
+"""Cuts a study into shards, trains those that are not yet in the store, and gathers them all.
+
+A shard is what one program trains: runs of one recipe, of neighbouring seeds. The cut is a function
+of the study alone, never of what is already finished, so a study that was interrupted ends with the
+same bits. (The kernel's results depend on nothing but the run; those of the fused engine may
+depend, within rounding, on its shard-mates: there the shard is the unit of that promise.)
+"""
+
+import functools
+import itertools
+import resource
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from moe.data.dataset import Dataset
+from moe.engine import fused, kernel
+from moe.errors import UserError
+from moe.study.params import Params
+from moe.study.runs import Run
+from moe.study.train_settings import Train
+from moe.study.workers import Send, in_workers, worker_count
+from moe.train.ray_executor import in_cluster
+from moe.train.run_key import machine_kind, run_keys
+from moe.train.run_store import Store, Trained, pack
+
+EXPERTS_PER_SHARD = 120  # on a CPU; larger stacks only fall out of its caches
+SEEDS_PER_SHARD = 8  # on a CPU, where each seed's batches are gathered and multiplied on their own
+# Experts × epochs × images: well under a minute of work
+LONGEST_WORK = {"cpu": 120 * 5 * 60_000, "cuda": 12_000 * 5 * 60_000}
+SHARE_OF_MEMORY = 0.5  # of what a GPU has free
+
+Shard = tuple[Run, ...]
+
+
+class Task(NamedTuple):
+    """A shard for a worker. keys: what the store keeps each of its runs under."""
+
+    shard: Shard
+    keys: list[str]
+
+
+class Computation(NamedTuple):
+    """What a worker needs to know beside the runs.
+
+    engines: by recipe; machines: the kind of machine, by engine, that the keys speak of.
+    """
+
+    engines: dict[str, str]
+    device: str
+    settings: Train
+    machines: dict[str, str]
+
+
+class Epochs(NamedTuple):
+    """What a worker tells: that so many runs have done another epoch, and their test accuracy.
+
+    memory: the most that the worker, or its GPU, has held so far, in bytes.
+    """
+
+    runs: int
+    accuracy: float
+    memory: int
+
+
+def train_study(
+    params: Params,
+    runs: Sequence[Run],
+    data: Dataset,
+    store: Store,
+    on_epochs: Callable[[Epochs], None] = lambda epochs: None,
+    on_runs: Callable[[int], None] = lambda count: None,
+    say: Callable[[str], None] = lambda line: None,
+) -> dict[Run, Trained]:
+    """Every run of the study, from the store or, if it is not there, trained and stored now.
+
+    on_epochs: called during training; on_runs: called with a number of runs that are finished,
+    first with that of those found in the store; say: told where the kernel cannot serve.
+    """
+    device = device_named(params.runtime.device)
+    engines = engines_of(runs, params, device, say)
+    keys = run_keys(runs, params.train, data.digest, device, engines)
+    stored = store.find(keys.values())
+    on_runs(len(stored))
+    missing = [
+        tuple(run for run in shard if keys[run] not in stored)
+        for shard in cut(runs, limits(params, device, data))
+    ]
+    shards = sorted(filter(None, missing), key=lambda shard: -sum(run.ne for run in shard))
+    machines = {engine: machine_kind(engine, device) for engine in set(engines.values())}
+    computation = Computation(engines, str(device), params.train, machines)
+    on_cuda = device.type == "cuda"
+    tasks = [Task(shard, [keys[run] for run in shard]) for shard in shards]
+    if params.runtime.executor == "ray":
+        work = functools.partial(_train, computation=computation)
+        done = in_cluster(work, tasks, data.folder, on_cuda, on_epochs)
+    else:
+        work = functools.partial(_train_here, data.folder, computation=computation)
+        workers = 1 if on_cuda else worker_count(params.runtime.workers)
+        done = in_workers(work, tasks, workers, on_epochs)
+    for task, packed in done:
+        store.add(packed)
+        on_runs(len(task.shard))
+    trained = store.load(set(keys.values()))
+    lost = [str(run) for run in runs if keys[run] not in trained]
+    if lost:
+        raise UserError(f"{store.folder} lost {lost[0]} and {len(lost) - 1} others: start again")
+    return {run: trained[keys[run]] for run in runs}
+
+
+class Limits(NamedTuple):
+    """What a shard holds at most; a run that is larger than that goes alone."""
+
+    experts: int
+    seeds: int
+
+
+def limits(params: Params, device: torch.device, data: Dataset) -> Limits:
+    """On a CPU, what its caches favour; on a GPU, whole cohorts, as many as its memory holds."""
+    images, inputs = data.train_x.shape
+    asked = params.runtime.experts_per_shard
+    if asked == "auto" and device.type == "cuda":
+        free, _ = torch.cuda.mem_get_info(device)
+        asked = experts_in(free, params.train, inputs)
+    elif asked == "auto":
+        asked = EXPERTS_PER_SHARD
+    in_time = LONGEST_WORK[device.type] // (params.train.epochs * images)
+    seeds = SEEDS_PER_SHARD if device.type == "cpu" else len(data.train_x)
+    return Limits(min(asked, in_time), seeds)
+
+
+def experts_in(free: int, settings: Train, inputs: int) -> int:
+    """How many experts a GPU with so many free bytes trains at once.
+
+    A power of two: the cut, on which results depend within rounding, shall not follow every change
+    of what other programs hold.
+    """
+    fit = int(SHARE_OF_MEMORY * free / fused.bytes_per_expert(settings, inputs))
+    return 2 ** max(0, fit.bit_length() - 1)
+
+
+def cut(runs: Sequence[Run], most: Limits) -> Iterator[Shard]:
+    """Split a study into shards."""
+    in_order = sorted(runs, key=lambda run: (run.recipe, run.seed, run))
+    for _, same_recipe in itertools.groupby(in_order, key=lambda run: run.recipe):
+        shard: list[Run] = []
+        for run in same_recipe:
+            experts = sum(other.ne for other in (*shard, run))
+            seeds = {other.seed for other in (*shard, run)}
+            if shard and (experts > most.experts or len(seeds) > most.seeds):
+                yield tuple(shard)
+                shard = []
+            shard.append(run)
+        yield tuple(shard)
+
+
+def engines_of(
+    runs: Sequence[Run],
+    params: Params,
+    device: torch.device,
+    say: Callable[[str], None] = lambda line: None,
+) -> dict[str, str]:
+    """The engine of each recipe, as runtime.engine asks: auto is the kernel where it can be used.
+
+    say: told in one line where auto does without the kernel, and why.
+    Raises UserError if the kernel is asked for and cannot be used.
+    """
+    asked, engines = params.runtime.engine, {}
+    for recipe in sorted({run.recipe for run in runs}):
+        reason = _not_for_kernel(recipe, device, params.train.precision)
+        if asked == "kernel" and reason:
+            raise UserError(f"runtime.engine: 'kernel': {reason}; auto or fused would do")
+        if asked == "auto" and reason:
+            say(f"{recipe}: the fused engine, since {reason}")
+        engines[recipe] = "fused" if asked == "fused" or reason else "kernel"
+    return engines
+
+
+def _not_for_kernel(recipe: str, device: torch.device, precision: str) -> str | None:
+    """Why the kernel cannot train a recipe; None if it can."""
+    if device.type != "cpu":
+        return f"the kernel does not work on {device}"
+    if precision != "float32":
+        return f"the kernel computes in float32, not {precision}"
+    if recipe not in kernel.RECIPES:
+        return f"the kernel has {', '.join(kernel.RECIPES)}, not {recipe}"
+    return kernel.why_not()
+
+
+def device_named(name: str) -> torch.device:
+    """The device that runtime.device asks for; UserError if this machine has no such one."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = torch.device(name)
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise UserError(
+            f"runtime.device: {name!r}: this machine has {torch.cuda.device_count()} CUDA devices "
+            "that torch can use; auto or cpu work everywhere"
+        )
+    return device
+
+
+def _train_here(folder: Path, task: Task, send: Send, computation: Computation) -> bytes:
+    return _train(task, folder, send, computation)
+
+
+def _train(task: Task, folder: Path, send: Send, computation: Computation) -> bytes:
+    """Train a shard on the data of a folder; returns an entry for the store."""
+    shard = task.shard
+    engine, device = computation.engines[shard[0].recipe], torch.device(computation.device)
+    expected, here = computation.machines[engine], machine_kind(engine, device)
+    if here != expected:
+        raise UserError(
+            f"a node is {here}, but the study is computed on {expected}: results would differ in "
+            f"their last bits; use nodes of one kind, or set {kernel.LEVEL_VARIABLE}"
+        )
+
+    def on_epoch(accuracy: Tensor) -> None:
+        send(Epochs(len(accuracy), float(accuracy.mean()), _peak_memory(device)))
+
+    def train(runs: Shard) -> list[Trained]:
+        if engine == "kernel":
+            return kernel.train(runs, _data(folder), computation.settings, on_epoch)
+        return fused.train(runs, _data(folder), computation.settings, device, on_epoch=on_epoch)
+
+    trained = split_where_memory_is_short(train, shard)
+    return pack(
+        dict(zip(task.keys, trained, strict=True)),
+        {key: str(run) for key, run in zip(task.keys, shard, strict=True)},
+    )
+
+
+def split_where_memory_is_short(
+    train: Callable[[Shard], list[Trained]], shard: Shard
+) -> list[Trained]:
+    """train(shard), or where there is too little memory for that, its halves one after another.
+
+    Raises UserError for a run that is too large alone.
+    """
+    try:
+        return train(shard)
+    except (MemoryError, RuntimeError) as error:
+        if not _is_out_of_memory(error):
+            raise
+    if len(shard) == 1:
+        raise UserError(f"{shard[0]}: there is too little memory to train it")
+    half = len(shard) // 2
+    halves = (shard[:half], shard[half:])
+    return [result for part in halves for result in split_where_memory_is_short(train, part)]
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    # torch has a type of its own for CUDA alone; on a CPU it says so in words.
+    words = "not enough memory", "can't allocate memory"
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or any(
+        word in str(error) for word in words
+    )
+
+
+def _peak_memory(device: torch.device) -> int:
+    """The most that this process, or its GPU, has held so far, in bytes."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_reserved(device)
+    status = Path("/proc/self/status")
+    if status.exists():  # getrusage would count the memory of the process that started this one
+        (line,) = (x for x in status.read_text().splitlines() if x.startswith("VmHWM:"))
+        return 1024 * int(line.split()[1])
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+
+@functools.cache
+def _data(folder: Path) -> Dataset:
+    return Dataset(folder)
