@@ -3,8 +3,8 @@
 results/history.csv       a row per run and epoch: what training recorded, as it stands in weights/
 results/slots.csv         a row per run and expert: test images of each digit that choose it
 results/coactivation.csv  a row per run and pair of experts: test images that choose both
-results/runs.csv          a row per run: everything that is one number; diverged is 1 where a loss or a
-                          weight is not finite
+results/runs.csv          a row per run: everything that is one number; diverged: 1 where a loss or
+                          a weight is not finite
 results/accuracy_over_ne.csv  for `dvc plots`: mean accuracy at k = 2 (1 at ne = 1), lc = 1
 results/digits.csv        a row per seed-0 run and pictured digit: its gates
 results/pictures/         a PNG per seed-0 trial, its experts from left to right: above, the router
