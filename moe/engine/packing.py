@@ -60,7 +60,7 @@ class Layout:
         self.is_padding = (self.expert_at == len(experts)).view(self.shape)
 
     def padded(self, packed: Float[Tensor, "rows B"]) -> Float[Tensor, "R E B"]:
-        """Experts by run. Row G of the G + 1 rows is padding, for experts that a run does not have."""
+        """Experts by run. Row G, the last one, is padding, for experts that a run lacks."""
         return packed.index_select(0, self.expert_at).view(*self.shape, -1)
 
     def packed(self, padded: Float[Tensor, "R E B"]) -> Float[Tensor, "G B"]:
