@@ -1,4 +1,4 @@
-"""python -m benchmarks.overhead: what a shard costs in addition to its training, and how large it is.
+"""python -m benchmarks.overhead: what a shard costs in addition to its training, and its size.
 
 A thousand empty shards go over this machine's workers and over a Ray that is started here, one CPU
 for each worker. Shards are those of params.yaml, taken again and again. Times per shard are from
