@@ -85,7 +85,7 @@ format: $(READY) ## let ruff put the code in order
 	ruff check --fix .
 	ruff format .
 
-cache: $(READY) ## what the store of finished runs holds
+cache: $(READY) ## what the store of finished runs holds; sizes of the store, weights/ and DVC's cache
 	@python -m stages.cache
 
 clean: ## remove copies of the pipeline and what tools leave behind, never results
@@ -107,5 +107,5 @@ define copy_of_pipeline
 	cp benchmarks/results.json .work/$(1)/benchmarks/
 	head -n 1 results/routers.csv > .work/$(1)/results/routers.csv
 	ln -sfn ../../.cache .work/$(1)/.cache
-	printf '[core]\n    no_scm = true\n    analytics = false\n    check_update = false\n[cache]\n    dir = ../../../.dvc/cache\n' > .work/$(1)/.dvc/config
+	printf '[core]\n    no_scm = true\n    analytics = false\n    check_update = false\n[cache]\n    dir = ../../../.dvc/cache\n    type = "hardlink,symlink,copy"\n' > .work/$(1)/.dvc/config
 endef
