@@ -98,10 +98,11 @@ clean-cache: ## empty the store of finished runs
 # and dvc.lock; the same store of finished runs, downloads, DVC cache and MLflow. The study of the
 # routers is the main report's alone: copies have its table empty.
 define copy_of_pipeline
-	mkdir -p .work/$(1)/.dvc .work/$(1)/reports .cache .dvc/cache
+	mkdir -p .work/$(1)/.dvc/plots .work/$(1)/reports .cache .dvc/cache
 	rm -rf .work/$(1)/moe .work/$(1)/stages .work/$(1)/extensions .work/$(1)/reports/template
 	cp -R moe stages extensions dvc.yaml .dvcignore .work/$(1)/
 	cp -R reports/template .work/$(1)/reports/
+	cp .dvc/plots/* .work/$(1)/.dvc/plots/
 	cp studies/$(1).yaml .work/$(1)/params.yaml
 	mkdir -p .work/$(1)/results .work/$(1)/benchmarks
 	cp benchmarks/results.json .work/$(1)/benchmarks/

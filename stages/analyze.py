@@ -4,12 +4,12 @@ results/history.csv       a row per run and epoch: what training recorded, as it
 results/slots.csv         a row per run and expert: test images of each digit that choose it
 results/coactivation.csv  a row per run and pair of experts: test images that choose both
 results/runs.csv          a row per run: everything that is one number
-results/accuracy_over_ne.csv  for `dvc plots`: mean accuracy at k = 2 (1 at ne = 1), lc = 1
+results/plots/            a table for each plot of `dvc plots`
 results/digits.csv        a row per seed-0 run and pictured digit: its gates
 results/pictures/         a PNG per seed-0 trial, its experts from left to right: above, the router
                           weights, grey 128 being 0; below, the mean image that the expert receives;
                           digits.png: the pictured digits
-reports/metrics.json      the study's headline numbers, a DVC metric
+reports/metrics.json      the study's headline numbers, for `dvc metrics` and `dvc exp show`
 """
 
 import json
@@ -31,6 +31,7 @@ def analyze() -> None:
     import pandas as pd
 
     from moe.analysis import expert_images as pictures
+    from moe.analysis.dvc_metrics import headline, write_plots
     from moe.data.dataset import CLASSES, Dataset
     from moe.model.weights import HISTORY_FILE
     from moe.study.grid import runs_of
@@ -59,7 +60,8 @@ def analyze() -> None:
     measures = pd.DataFrame([run._asdict() | r["measures"] for run, r in by_run.items()])
     joined = evaluation.merge(_of_training(history), on=RUN_KEYS).merge(measures, on=RUN_KEYS)
     write_table(joined, RESULTS_DIR / "runs.csv")
-    write_table(accuracy_over_ne(joined), RESULTS_DIR / "accuracy_over_ne.csv")
+    confusion = read_table(RESULTS_DIR / "confusion.csv")
+    write_plots(joined, history, confusion, RESULTS_DIR / "plots")
     METRICS_FILE.write_text(json.dumps(headline(joined), indent=2) + "\n")
 
     digits = pictures.draw_digits(Dataset(), params.analyze.pictured_digits)
@@ -129,34 +131,6 @@ def _of_training(history: Any) -> Any:
         router_grad_norm=("router_grad_norm", "mean"),
         router_grad_norm_max=("router_grad_norm_max", "max"),
     ).reset_index()
-
-
-def accuracy_over_ne(runs: Any) -> Any:
-    """A row per ne, a column per recipe."""
-    of_curve = runs[(runs["lc"] == 1) & (runs["k"] == runs["ne"].clip(upper=2))]
-    return of_curve.pivot_table("accuracy", "ne", "recipe").reset_index()
-
-
-def headline(runs: Any) -> dict[str, Any]:
-    """Runs, mean and best accuracy of each recipe, and its base accuracy, ne = 1.
-
-    best: of a trial's mean over seeds. Recipes without ne = 1 have no base.
-    """
-    from moe.study.runs import TRIAL_KEYS, Trial
-
-    metrics: dict[str, Any] = {"runs": len(runs), "trials": 0, "recipes": {}}
-    for recipe, of_recipe in runs.groupby("recipe"):
-        trials = of_recipe.groupby(TRIAL_KEYS)["accuracy"].mean()
-        base = of_recipe.loc[of_recipe["ne"] == 1, "accuracy"]
-        metrics["trials"] += len(trials)
-        metrics["recipes"][recipe] = {
-            "runs": len(of_recipe),
-            "mean_accuracy": round(of_recipe["accuracy"].mean(), 5),
-            "best_accuracy": round(trials.max(), 5),
-            "best_trial": str(Trial(*trials.idxmax())),
-            **({"base_accuracy": round(base.mean(), 5)} if len(base) else {}),
-        }
-    return metrics
 
 
 if __name__ == "__main__":
