@@ -53,6 +53,7 @@ def result(claims: dict[str, Any], metrics: dict[str, Any]) -> str:
     from moe.study.tables import RESULTS_DIR, read_table
 
     runs = read_table(RESULTS_DIR / "runs.csv")
+    trials = len(runs[TRIAL_KEYS].drop_duplicates())
     dropped = {
         recipe: claims["C7"][recipe]["beside"]["base models with a digit below 50 %"]
         for recipe in ("blog", "logits")
@@ -72,7 +73,7 @@ def result(claims: dict[str, Any], metrics: dict[str, Any]) -> str:
 A blog, "Tutorial on Mixture of experts", once trained mixtures of small experts on MNIST, a single
 run of each, and told what the experts learn. Its formulas, tested values and figures are lost. This
 is the study again, reconstructed from its sentences: {metrics["runs"]:,} runs of
-{len(runs[TRIAL_KEYS].drop_duplicates())} trials, with seeds and intervals, every figure regenerated, every claim tested.
+{trials} trials, with seeds and intervals, every figure regenerated, every claim tested.
 
 ![Test accuracy over the number of experts, a line for each k](reports/figures/05-effect-of-k.svg)
 
@@ -138,7 +139,6 @@ def equal(found: list[dict[str, Any]]) -> str:
 def routers() -> str:
     """Which router for which purpose, from the study of all recipes."""
     from moe.analysis.recipe_comparison import at_most_experts
-    from moe.study.runs import TRIAL_KEYS
     from moe.study.tables import RESULTS_DIR, read_table
 
     runs = read_table(RESULTS_DIR / "routers.csv")
