@@ -5,12 +5,12 @@ results/slots.csv         a row per run and expert: test images of each digit th
 results/coactivation.csv  a row per run and pair of experts: test images that choose both
 results/runs.csv          a row per run: everything that is one number; diverged: 1 where a loss or
                           a weight is not finite
-results/accuracy_over_ne.csv  for `dvc plots`: mean accuracy at k = 2 (1 at ne = 1), lc = 1
+results/plots/            a table for each plot of `dvc plots`
 results/digits.csv        a row per seed-0 run and pictured digit: its gates
 results/pictures/         a PNG per seed-0 trial, its experts from left to right: above, the router
                           weights, grey 128 being 0; below, the mean image that the expert receives;
                           digits.png: the pictured digits
-reports/metrics.json      the study's headline numbers, a DVC metric
+reports/metrics.json      the study's headline numbers, for `dvc metrics` and `dvc exp show`
 """
 
 import json
@@ -33,6 +33,7 @@ def analyze() -> None:
 
     from moe.analysis import expert_images as pictures
     from moe.analysis.divergence import split
+    from moe.analysis.dvc_metrics import headline, write_plots
     from moe.data.dataset import CLASSES, Dataset
     from moe.model.weights import HISTORY_FILE
     from moe.study.grid import runs_of
@@ -62,7 +63,8 @@ def analyze() -> None:
     joined = evaluation.merge(_of_training(history), on=RUN_KEYS).merge(measures, on=RUN_KEYS)
     write_table(joined, RESULTS_DIR / "runs.csv")
     finite, _ = split(joined)
-    write_table(accuracy_over_ne(finite), RESULTS_DIR / "accuracy_over_ne.csv")
+    confusion = read_table(RESULTS_DIR / "confusion.csv")
+    write_plots(finite, history, confusion, RESULTS_DIR / "plots")
     METRICS_FILE.write_text(json.dumps(headline(finite), indent=2) + "\n")
 
     digits = pictures.draw_digits(Dataset(), params.analyze.pictured_digits)
@@ -152,34 +154,6 @@ def _of_training(history: Any) -> Any:
         router_grad_norm=("router_grad_norm", "mean"),
         router_grad_norm_max=("router_grad_norm_max", "max"),
     ).reset_index()
-
-
-def accuracy_over_ne(runs: Any) -> Any:
-    """A row per ne, a column per recipe."""
-    of_curve = runs[(runs["lc"] == 1) & (runs["k"] == runs["ne"].clip(upper=2))]
-    return of_curve.pivot_table("accuracy", "ne", "recipe").reset_index()
-
-
-def headline(runs: Any) -> dict[str, Any]:
-    """Runs that did not diverge, mean and best accuracy of each recipe, its base accuracy, ne = 1.
-
-    best: of a trial's mean over seeds. Recipes without ne = 1 have no base.
-    """
-    from moe.study.runs import TRIAL_KEYS, Trial
-
-    metrics: dict[str, Any] = {"runs": len(runs), "trials": 0, "recipes": {}}
-    for recipe, of_recipe in runs.groupby("recipe"):
-        trials = of_recipe.groupby(TRIAL_KEYS)["accuracy"].mean()
-        base = of_recipe.loc[of_recipe["ne"] == 1, "accuracy"]
-        metrics["trials"] += len(trials)
-        metrics["recipes"][recipe] = {
-            "runs": len(of_recipe),
-            "mean_accuracy": round(of_recipe["accuracy"].mean(), 5),
-            "best_accuracy": round(trials.max(), 5),
-            "best_trial": str(Trial(*trials.idxmax())),
-            **({"base_accuracy": round(base.mean(), 5)} if len(base) else {}),
-        }
-    return metrics
 
 
 if __name__ == "__main__":

@@ -96,7 +96,7 @@ PARAMS = {
         *("seeds: 1", "seeds: 1_000_000"),
         "sweeps: 8,000,000 runs are more than runtime.most_runs = 20,000, a guard against slips",
     ),
-    "a recipe's k": ("[blog, switch]", "[gshard]", "sweeps.0.k: [1, 2]: gshard allows k = 2 alone"),
+    "a recipe's k": ("[blog, switch]", "[gshard]", "sweeps.0.k: [1, 2]: gshard allows only k = 2"),
     "a batch too large": (
         *("batch_size: 128", "batch_size: 5000"),
         "train.batch_size: 5000: mnist-5k has 4,000 training images",
@@ -302,7 +302,7 @@ def mirror_that() -> Iterator[Callable[[str], str]]:
     [
         ("404", "404 Client Error"),
         ("HTML", "truncated or altered (its MD5 is not"),
-        ("endless", "more than 20,000,000 bytes, which no file of MNIST has"),
+        ("endless", "more than 30,000,000 bytes, which no file of a data set has"),
         ("never", "Read timed out"),
     ],
 )
@@ -363,10 +363,12 @@ def test_a_full_disk(small_disk: Path, finished: Copy, tmp_path: Path) -> None:
 
 def test_a_store_on_a_full_disk_keeps_what_it_had(small_disk: Path) -> None:
     store = Store(small_disk / "store")
-    store.add(b"a" * 1000)
+    kept = store.add(b"a" * 1000, {"a": "run a"})
     with pytest.raises(OSError, match="No space left"):
-        store.add(b"b" * 1_000_000)
-    assert [file.read_bytes() for file in store.folder.iterdir()] == [b"a" * 1000]
+        store.add(b"b" * 1_000_000, {"b": "run b"})
+    assert [file.read_bytes() for file in store.folder.glob("*.safetensors")] == [b"a" * 1000]
+    assert [entry.path for entry in store.entries()] == [kept]
+    assert not list(store.folder.glob("*.tmp"))
 
 
 def test_a_read_only_disk(small_disk: Path, finished: Copy, tmp_path: Path) -> None:
