@@ -10,7 +10,7 @@ from stages.command import stage, when_interrupted
 @stage
 def train() -> None:
     """Train every run of params.yaml that is not yet in the store."""
-    from moe.analysis.divergence import has_diverged, in_one_line, losses_of
+    from moe.analysis.divergence import LOSSES, has_diverged, in_one_line
     from moe.data.dataset import Dataset
     from moe.engine import HISTORY
     from moe.model.weights import HISTORY_FILE, link_weights
@@ -48,10 +48,11 @@ def train() -> None:
         ),
         HISTORY_FILE,
     )
+    of_losses = [HISTORY.index(name) for name in LOSSES]
     diverged = [
         run
         for run, result in trained.items()
-        if has_diverged(result.weights.values(), losses_of(result.history))
+        if has_diverged(result.weights.values(), result.history[:, of_losses].flatten().tolist())
     ]
     if said := in_one_line(diverged, len(runs)):
         print(said)
