@@ -13,6 +13,7 @@ reports/metrics.json      the study's headline numbers, a DVC metric
 """
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -38,12 +39,15 @@ def analyze() -> None:
     from moe.study.runs import RUN_KEYS
     from moe.study.tables import RESULTS_DIR, read_table, write_table
     from moe.study.workers import in_workers, worker_count
+    from stages.progress import runs_of_a_study, shown
 
     params = read_params()
     runs = runs_of(params.sweeps)
     seeds = sorted({run.seed for run in runs})
-    work = partial(analyze_cohort, null_tables=params.analyze.null_tables)
-    cohorts = dict(in_workers(work, seeds, worker_count(params.runtime.workers)))
+    analyze_seed = partial(analyze_cohort, null_tables=params.analyze.null_tables)
+    work, workers = runs_of_a_study(len(runs)), worker_count(params.runtime.workers)
+    with shown(work):
+        cohorts = dict(in_workers(analyze_seed, seeds, workers, work.add))
     by_run = dict(sorted(itertools.chain(*(cohort.items() for cohort in cohorts.values()))))
     columns = {
         "slots": ("expert", *(f"digit_{digit}" for digit in range(CLASSES))),
@@ -66,7 +70,9 @@ def analyze() -> None:
     write_table(pictures.gates_of(digits), RESULTS_DIR / "digits.csv")
 
 
-def analyze_cohort(seed: int, send: object, null_tables: int) -> dict[Any, dict[str, Any]]:
+def analyze_cohort(
+    seed: int, send: Callable[[int], None], null_tables: int
+) -> dict[Any, dict[str, Any]]:
     """Of every run of a seed: its rows of slots.csv and coactivation.csv, its measures.
 
     Draws the experts where the seed is the pictured one.
@@ -115,6 +121,7 @@ def analyze_cohort(seed: int, send: object, null_tables: int) -> dict[Any, dict[
                 "classes_per_expert": routing.classes_per_expert(slots),
             },
         }
+        send(1)
     return cohort
 
 

@@ -4,7 +4,7 @@ Nothing of it is in git, so that DVC can bring all of it back from its cache: a 
 outside the cache would train again in a fresh clone.
 """
 
-from stages.command import stage, when_interrupted
+from stages.command import stage, when_stopped
 
 
 @stage
@@ -28,14 +28,15 @@ def train() -> None:
 
     def on_epochs(epochs: Epochs) -> None:
         live.tell()
-        progress.on_epochs(epochs)
+        progress.on_epochs(*epochs)
+
+    def on_stop() -> str:
+        live.interrupt()
+        return f"{progress.runs:,} of {len(runs):,} runs are finished and kept"
 
     live = Live(params, progress.measures)
-    when_interrupted(
-        say=lambda: f"{progress.runs:,} of {len(runs):,} runs are finished and kept",
-        do=live.interrupt,
-    )
-    with live, shown(progress):
+    when_stopped(on_stop)
+    with live, shown(progress.work):
         trained = train_study(params, runs, data, Store(), on_epochs, progress.on_runs, print)
     write_weights({run: result.weights for run, result in trained.items()})
     columns = (*RUN_KEYS, "epoch", *HISTORY)
