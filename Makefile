@@ -11,7 +11,7 @@ BIN := $(CURDIR)/.venv/bin
 READY := .venv/.ready
 
 ifneq ($(findstring :,$(CURDIR)),)
-$(error $(CURDIR): the path of this folder has a ":", which PATH cannot hold: move the folder)
+$(error $(CURDIR): the path of this folder has a ":", which PATH cannot hold: move it)
 endif
 
 # Stages are `python -m ...` and MLflow starts other processes: all have to use .venv.
@@ -121,7 +121,7 @@ test-browser: $(READY) ## test the HTML pages in Chromium
 test-faults: $(READY) ## kill the pipeline 30 times at random moments; SEED=... repeats a run
 	SEED=$(SEED) COPIES=$(COPIES) pytest tests/faults -o addopts= -rA -s
 
-test-standard-torch: ## test the download with the package index's own torch and torchvision (5 GB)
+test-standard-torch: ## test the download with the standard torch and torchvision (5 GB)
 	mkdir -p .work/standard-torch
 	$(PYTHON) -m venv --clear .work/standard-torch/venv
 	.work/standard-torch/venv/bin/python -m pip install -c constraints.txt '.[dev]'
@@ -130,7 +130,7 @@ test-standard-torch: ## test the download with the package index's own torch and
 	cd .work/standard-torch && venv/bin/python -m stages.download
 	.work/standard-torch/venv/bin/python -m pytest tests/test_data.py -o addopts= -q
 
-bench: $(READY) ## measure the engines and their peers, in about five minutes; benchmarks/results.json
+bench: $(READY) ## measure speed, in about five minutes; writes benchmarks/results.json
 	.venv/bin/python -m pip install --quiet -c constraints.txt -e '.[$(EXTRAS),bench]'
 	dvc repro download
 	python -m benchmarks.bench

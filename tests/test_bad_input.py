@@ -167,7 +167,7 @@ def test_what_a_killed_dvc_left_half_written(name: str, content: bytes, finished
     try:
         path.write_bytes(content)
         done = finished.run(sys.executable, "-m", "stages.check")
-        assert f"{name}: half written by a DVC that was killed; set aside as {name}.damaged" in (
+        assert f"{name}: half written by a DVC that was killed; renamed to {name}.damaged" in (
             done.stdout
         )
         assert path.with_name(f"{path.name}.damaged").read_bytes() == content
