@@ -49,13 +49,15 @@ ifeq ($(USABLE),)
 	@echo 'Setting up .venv: about 100 packages are downloaded and installed, once. This takes minutes.'
 	@rm -rf .venv
 	@$(PYTHON) -m venv .venv
+else
+	@echo 'Updating .venv'
 endif
 	@.venv/bin/python -m pip install $(if $(wildcard $(READY)),--quiet) -c constraints.txt -e '.[$(EXTRAS)]'
 	@touch $@
 
 ##@ Run a study
 
-demo: $(READY) ## run the whole pipeline on 5,000 bundled images, in .work/demo: no download
+demo: $(READY) ## run the whole pipeline on 5,000 images in .work/demo, no download
 	$(call run_copy,demo,--quiet)
 
 check: $(READY) ## check params.yaml
