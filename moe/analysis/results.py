@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from moe.analysis.divergence import split, without
+from moe.engine.divergence import split, without
 from moe.statistics import mean_with_interval, slopes
 from moe.study.runs import RUN_KEYS, Run, Trial
 from moe.study.tables import read_table

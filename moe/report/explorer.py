@@ -13,8 +13,8 @@ import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from moe.analysis.divergence import without
 from moe.analysis.results import DIGITS, Tables, counts_of
+from moe.engine.divergence import without
 from moe.study.runs import TRIAL_KEYS, Trial
 from moe.study.tables import PICTURES_DIR, picture_of, read_table
 
