@@ -9,7 +9,14 @@ import reprlib
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field, TypeAdapter, ValidationError
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    PlainValidator,
+    TypeAdapter,
+    ValidationError,
+)
 from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
@@ -20,6 +27,7 @@ from moe.study.train_settings import Positive, Real, Train, Whole, strict
 
 PARAMS_FILE = Path("params.yaml")
 LARGEST_FILE = 100_000  # bytes; the study of this project has 2,200, and parsing is slow
+LARGEST_SEED = 1_000_000_000
 LONGEST_SHOWN = 80  # characters of a value or key in a message
 
 
@@ -47,6 +55,20 @@ def _is_dataset(name: str) -> str:
     return name
 
 
+def _seeds(value: Any) -> range:
+    """5 is seeds 0 … 4; {from: 1000, count: 5} is seeds 1000 … 1004."""
+    if isinstance(value, range):
+        return value
+    parts = value if isinstance(value, dict) else {"from": 0, "count": value}
+    first, count = parts.get("from"), parts.get("count")
+    whole = all(isinstance(n, int) and not isinstance(n, bool) for n in (first, count))
+    if not whole or set(parts) != {"from", "count"}:
+        raise ValueError("must be a number of seeds, or like {from: 1000, count: 250}")
+    if not (first >= 0 and count >= 1 and first + count <= LARGEST_SEED + 1):
+        raise ValueError(f"must be at least one seed, between 0 and {LARGEST_SEED:,}")
+    return range(first, first + count)
+
+
 ListOf = BeforeValidator(_is_list)
 RecipeName = Annotated[str, Field(strict=True, max_length=200), AfterValidator(_is_recipe)]
 Name = Annotated[
@@ -68,7 +90,7 @@ class Sweep:
     ne: Annotated[tuple[Annotated[Positive, Field(le=64)], ...], Field(min_length=1), ListOf]
     k: Annotated[tuple[Positive, ...], Field(min_length=1), ListOf]
     lc: Annotated[tuple[Annotated[Real, Field(ge=0)], ...], Field(min_length=1), ListOf]
-    seeds: Positive
+    seeds: Annotated[range, PlainValidator(_seeds)]
 
     def __post_init__(self) -> None:
         if min(self.k) > max(self.ne):
@@ -125,7 +147,7 @@ class Params:
                 f"train.batch_size: {self.train.batch_size}: {self.data.dataset} has {images:,} "
                 "training images, so there is no whole batch"
             )
-        runs = sum(sweep.cells * sweep.seeds for sweep in self.sweeps)
+        runs = sum(sweep.cells * len(sweep.seeds) for sweep in self.sweeps)
         if runs > self.runtime.most_runs:
             raise ValueError(
                 f"sweeps: {runs:,} runs are more than runtime.most_runs = "
