@@ -3,7 +3,8 @@
 results/history.csv       a row per run and epoch: what training recorded, as it stands in weights/
 results/slots.csv         a row per run and expert: test images of each digit that choose it
 results/coactivation.csv  a row per run and pair of experts: test images that choose both
-results/runs.csv          a row per run: everything that is one number
+results/runs.csv          a row per run: everything that is one number; diverged is 1 where a loss or a
+                          weight is not finite
 results/accuracy_over_ne.csv  for `dvc plots`: mean accuracy at k = 2 (1 at ne = 1), lc = 1
 results/digits.csv        a row per seed-0 run and pictured digit: its gates
 results/pictures/         a PNG per seed-0 trial, its experts from left to right: above, the router
@@ -31,6 +32,7 @@ def analyze() -> None:
     import pandas as pd
 
     from moe.analysis import expert_images as pictures
+    from moe.analysis.divergence import split
     from moe.data.dataset import CLASSES, Dataset
     from moe.model.weights import HISTORY_FILE
     from moe.study.grid import runs_of
@@ -59,8 +61,9 @@ def analyze() -> None:
     measures = pd.DataFrame([run._asdict() | r["measures"] for run, r in by_run.items()])
     joined = evaluation.merge(_of_training(history), on=RUN_KEYS).merge(measures, on=RUN_KEYS)
     write_table(joined, RESULTS_DIR / "runs.csv")
-    write_table(accuracy_over_ne(joined), RESULTS_DIR / "accuracy_over_ne.csv")
-    METRICS_FILE.write_text(json.dumps(headline(joined), indent=2) + "\n")
+    finite, _ = split(joined)
+    write_table(accuracy_over_ne(finite), RESULTS_DIR / "accuracy_over_ne.csv")
+    METRICS_FILE.write_text(json.dumps(headline(finite), indent=2) + "\n")
 
     digits = pictures.draw_digits(Dataset(), params.analyze.pictured_digits)
     write_table(pictures.gates_of(digits), RESULTS_DIR / "digits.csv")
@@ -75,6 +78,7 @@ def analyze_cohort(seed: int, send: object, null_tables: int) -> dict[Any, dict[
 
     from moe.analysis import expert_images as pictures
     from moe.analysis import routing_metrics as routing
+    from moe.analysis.divergence import COLUMN, has_diverged
     from moe.data.batches import pixels
     from moe.data.dataset import Dataset
     from moe.model.weights import read_models
@@ -82,6 +86,7 @@ def analyze_cohort(seed: int, send: object, null_tables: int) -> dict[Any, dict[
     data = Dataset()
     x, labels = pixels(data.test_x), data.test_y.numpy()
     grey = data.test_x.numpy().astype(np.float32)
+    losses = _losses(seed)
     cohort = {}
     for run, model in read_models(seed):
         routed = routing.route(model, x)
@@ -113,9 +118,27 @@ def analyze_cohort(seed: int, send: object, null_tables: int) -> dict[Any, dict[
                 "nmi_null": routing.nmi_null(slots, null_tables, rng),
                 "experts_per_class": routing.experts_per_class(slots),
                 "classes_per_expert": routing.classes_per_expert(slots),
+                COLUMN: int(has_diverged(model.state_dict().values(), losses[run])),
             },
         }
     return cohort
+
+
+def _losses(seed: int) -> dict[Any, list[float]]:
+    """Of every run of a seed: its losses after each epoch, and on the test set."""
+    import pandas as pd
+
+    from moe.analysis.divergence import LOSSES
+    from moe.model.weights import HISTORY_FILE
+    from moe.study.runs import RUN_KEYS, Run
+    from moe.study.tables import RESULTS_DIR, read_table
+
+    tables = [read_table(path) for path in (HISTORY_FILE, RESULTS_DIR / "evaluation.csv")]
+    of_seed = pd.concat([table[table["seed"] == seed] for table in tables])
+    return {
+        Run(*key): rows[list(LOSSES)].to_numpy().ravel().tolist()
+        for key, rows in of_seed.groupby(RUN_KEYS)
+    }
 
 
 def _of_training(history: Any) -> Any:
@@ -138,7 +161,7 @@ def accuracy_over_ne(runs: Any) -> Any:
 
 
 def headline(runs: Any) -> dict[str, Any]:
-    """Runs, mean and best accuracy of each recipe, and its base accuracy, ne = 1.
+    """Runs that did not diverge, mean and best accuracy of each recipe, its base accuracy, ne = 1.
 
     best: of a trial's mean over seeds. Recipes without ne = 1 have no base.
     """

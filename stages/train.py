@@ -10,6 +10,7 @@ from stages.command import stage, when_interrupted
 @stage
 def train() -> None:
     """Train every run of params.yaml that is not yet in the store."""
+    from moe.analysis.divergence import has_diverged, in_one_line, losses_of
     from moe.data.dataset import Dataset
     from moe.engine import HISTORY
     from moe.model.weights import HISTORY_FILE, write_weights
@@ -47,6 +48,13 @@ def train() -> None:
         ),
         HISTORY_FILE,
     )
+    diverged = [
+        run
+        for run, result in trained.items()
+        if has_diverged(result.weights.values(), losses_of(result.history))
+    ]
+    if said := in_one_line(diverged, len(runs)):
+        print(said)
 
 
 if __name__ == "__main__":
