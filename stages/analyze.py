@@ -38,7 +38,7 @@ def analyze() -> None:
     from moe.study.grid import runs_of
     from moe.study.params import read_params
     from moe.study.runs import RUN_KEYS
-    from moe.study.tables import RESULTS_DIR, read_table, write_table
+    from moe.study.tables import RESULTS_DIR, joined, read_table, write_table
     from moe.study.workers import in_workers, worker_count
 
     params = read_params()
@@ -59,9 +59,9 @@ def analyze() -> None:
     evaluation, history = read_table(RESULTS_DIR / "evaluation.csv"), read_table(HISTORY_FILE)
     shutil.copyfile(HISTORY_FILE, RESULTS_DIR / HISTORY_FILE.name)
     measures = pd.DataFrame([run._asdict() | r["measures"] for run, r in by_run.items()])
-    joined = evaluation.merge(_of_training(history), on=RUN_KEYS).merge(measures, on=RUN_KEYS)
-    write_table(joined, RESULTS_DIR / "runs.csv")
-    finite, _ = split(joined)
+    table = joined(joined(evaluation, _of_training(history)), measures)
+    write_table(table, RESULTS_DIR / "runs.csv")
+    finite, _ = split(table)
     write_table(accuracy_over_ne(finite), RESULTS_DIR / "accuracy_over_ne.csv")
     METRICS_FILE.write_text(json.dumps(headline(finite), indent=2) + "\n")
 
