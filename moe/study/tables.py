@@ -33,8 +33,7 @@ def read_table(path: Path) -> pd.DataFrame:
     """A table whose first columns are recipe, ne, k, lc, seed; UserError if it is not one."""
     types = dict(zip(RUN_KEYS, (str, int, int, float, int), strict=True))
     try:
-        # pandas' default parser may miss the nearest number by a bit, which would break joins.
-        table = pd.read_csv(path, dtype=types, float_precision="round_trip")
+        table = pd.read_csv(path, dtype=types)
         if list(table.columns[: len(types)]) != list(types):
             raise ValueError(f"its columns are {', '.join(map(str, table.columns))}")
     except ValueError as error:  # pandas' own errors are among these
