@@ -40,7 +40,7 @@ def analyze() -> None:
     from moe.study.grid import runs_of
     from moe.study.params import read_params
     from moe.study.runs import RUN_KEYS
-    from moe.study.tables import RESULTS_DIR, read_table, write_table
+    from moe.study.tables import RESULTS_DIR, joined, read_table, write_table
     from moe.study.workers import in_workers, worker_count
     from stages.progress import runs_of_a_study, shown
 
@@ -64,9 +64,9 @@ def analyze() -> None:
     evaluation, history = read_table(RESULTS_DIR / "evaluation.csv"), read_table(HISTORY_FILE)
     shutil.copyfile(HISTORY_FILE, RESULTS_DIR / HISTORY_FILE.name)
     measures = pd.DataFrame([run._asdict() | r["measures"] for run, r in by_run.items()])
-    joined = evaluation.merge(_of_training(history), on=RUN_KEYS).merge(measures, on=RUN_KEYS)
-    write_table(joined, RESULTS_DIR / "runs.csv")
-    finite, left_out = split(joined)
+    table = joined(joined(evaluation, _of_training(history)), measures)
+    write_table(table, RESULTS_DIR / "runs.csv")
+    finite, left_out = split(table)
     confusion = read_table(RESULTS_DIR / "confusion.csv")
     write_plots(
         finite, without(history, left_out), without(confusion, left_out), RESULTS_DIR / "plots"
