@@ -8,10 +8,10 @@ import pandas as pd
 import pytest
 import torch
 
-from moe.analysis.divergence import LOSSES, has_diverged, in_one_line
 from moe.analysis.results import over_seeds, read_tables
 from moe.data.dataset import Dataset
 from moe.engine import HISTORY, Trained, fused, kernel
+from moe.engine.divergence import has_diverged, in_one_line, losses_of
 from moe.study.runs import RUN_KEYS, Run
 from moe.study.tables import read_table, write_table
 from moe.study.train_settings import Train
@@ -28,6 +28,15 @@ def test_one_weight_or_one_loss_is_enough(bad: float) -> None:
     assert not has_diverged([sound, sound], [0.1, 0.2])
     assert has_diverged([sound, one_bad], [0.1, 0.2])
     assert has_diverged([sound], [0.1, bad])
+
+
+def test_of_a_history_the_two_losses_count() -> None:
+    history = torch.zeros(2, len(HISTORY), dtype=torch.float64)
+    history[1, HISTORY.index("gate_loss")] = math.inf
+    assert losses_of(history) == [0, 0, 0, math.inf]
+    history = torch.zeros(2, len(HISTORY), dtype=torch.float64)
+    history[0, HISTORY.index("router_grad_norm")] = math.nan  # of no loss and of no weight
+    assert not has_diverged([], losses_of(history))
 
 
 def test_the_line_names_the_first_five() -> None:
@@ -100,16 +109,10 @@ def test_engines_train_on_and_leave_the_other_runs_alone(engine: str, mnist_5k: 
             return kernel.train(runs, mnist_5k, settings)
         return fused.train(runs, mnist_5k, settings, CPU)
 
-    def has(trained: Trained) -> bool:
-        columns = [HISTORY.index(name) for name in LOSSES]
-        return has_diverged(
-            trained.weights.values(), trained.history[:, columns].flatten().tolist()
-        )
-
     for trained in train(wild):
         assert trained.history.shape == (2, len(HISTORY))
-        assert has(trained)
+        assert has_diverged(trained.weights.values(), losses_of(trained.history))
     sound, _ = train(calm)
-    assert not has(sound)
+    assert not has_diverged(sound.weights.values(), losses_of(sound.history))
     assert sound.history[-1, HISTORY.index("test_accuracy")] > 0.5
     assert np.isfinite(sound.history.numpy()).all()

@@ -10,6 +10,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from moe.engine import HISTORY
 from moe.study.runs import RUN_KEYS, Run
 
 LOSSES = ("network_loss", "gate_loss")
@@ -25,6 +26,11 @@ def has_diverged(weights: Iterable[Tensor], losses: Iterable[float]) -> bool:
     """
     finite = all(bool(torch.isfinite(weight).all()) for weight in weights)
     return not (finite and bool(np.isfinite(np.fromiter(losses, float)).all()))
+
+
+def losses_of(history: Tensor) -> list[float]:
+    """LOSSES after each epoch, from a run's history (epochs, HISTORY)."""
+    return history[:, [HISTORY.index(name) for name in LOSSES]].flatten().tolist()
 
 
 def in_one_line(diverged: Sequence[Run], count: int) -> str:
