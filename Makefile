@@ -13,7 +13,7 @@ export MLFLOW_TRACKING_URI ?= sqlite:///$(CURDIR)/mlflow.db
 export DO_NOT_TRACK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup check demo repro study routers report ui track test test-browser test-faults bench readme lint format clean clean-cache cache
+.PHONY: help setup check demo repro confirm routers report ui track test test-browser test-faults bench readme lint format clean clean-cache cache
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -36,10 +36,12 @@ demo: $(READY) ## the whole pipeline in about a minute, on 5,000 embedded images
 	cd .work/demo && python -m stages.check && dvc repro
 	@echo "the report: .work/demo/reports/index.html    the runs: make ui"
 
-study: $(READY) ## the study with 20 seeds everywhere, in .work/study
-	$(call copy_of_pipeline,study)
-	cd .work/study && python -m stages.check && dvc repro
-	@echo "the report: .work/study/reports/index.html    the runs: make ui"
+confirm: $(READY) ## the confirmatory study, in .work/confirm; its tables go to results/confirm
+	$(call copy_of_pipeline,confirm)
+	cd .work/confirm && python -m stages.check && dvc repro analyze
+	python -m stages.confirm
+	cd .work/confirm && dvc repro
+	@echo "results/confirm is new: make report shows its verdicts    the runs: make ui"
 
 routers: $(READY) ## every recipe side by side, in .work/routers; its table goes to results/
 	$(call copy_of_pipeline,routers)
@@ -106,6 +108,7 @@ define copy_of_pipeline
 	mkdir -p .work/$(1)/results .work/$(1)/benchmarks
 	cp benchmarks/results.json .work/$(1)/benchmarks/
 	head -n 1 results/routers.csv > .work/$(1)/results/routers.csv
+	mkdir -p .work/$(1)/results/confirm && cp results/confirm/README.md .work/$(1)/results/confirm/
 	ln -sfn ../../.cache .work/$(1)/.cache
 	printf '[core]\n    no_scm = true\n    analytics = false\n    check_update = false\n[cache]\n    dir = ../../../.dvc/cache\n' > .work/$(1)/.dvc/config
 endef

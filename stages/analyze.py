@@ -1,14 +1,14 @@
-"""analyze: who gets what, by run; the joined table runs.csv; pictures of the seed-0 experts.
+"""analyze: who gets what, by run; the joined table runs.csv; pictures of the first seed's experts.
 
 results/history.csv       a row per run and epoch: what training recorded, as it stands in weights/
 results/slots.csv         a row per run and expert: test images of each digit that choose it
 results/coactivation.csv  a row per run and pair of experts: test images that choose both
 results/runs.csv          a row per run: everything that is one number
 results/accuracy_over_ne.csv  for `dvc plots`: mean accuracy at k = 2 (1 at ne = 1), lc = 1
-results/digits.csv        a row per seed-0 run and pictured digit: its gates
-results/pictures/         a PNG per seed-0 trial, its experts from left to right: above, the router
-                          weights, grey 128 being 0; below, the mean image that the expert receives;
-                          digits.png: the pictured digits
+results/digits.csv        a row per run of the first seed and pictured digit: its gates
+results/pictures/         a PNG per trial of the first seed, its experts from left to right: above,
+                          the router weights, grey 128 being 0; below, the mean image that the
+                          expert receives; digits.png: the pictured digits
 reports/metrics.json      the study's headline numbers, a DVC metric
 """
 
@@ -23,7 +23,7 @@ METRICS_FILE = Path("reports/metrics.json")
 
 @stage
 def analyze() -> None:
-    """Count slots, measure specialisation and balance, draw the seed-0 experts, join runs.csv."""
+    """Count slots, measure specialisation and balance, draw one seed's experts, join runs.csv."""
     import itertools
     import shutil
     from functools import partial
@@ -42,7 +42,7 @@ def analyze() -> None:
     params = read_params()
     runs = runs_of(params.sweeps)
     seeds = sorted({run.seed for run in runs})
-    work = partial(analyze_cohort, null_tables=params.analyze.null_tables)
+    work = partial(analyze_cohort, null_tables=params.analyze.null_tables, pictured=seeds[0])
     cohorts = dict(in_workers(work, seeds, worker_count(params.runtime.workers)))
     by_run = dict(sorted(itertools.chain(*(cohort.items() for cohort in cohorts.values()))))
     columns = {
@@ -63,10 +63,12 @@ def analyze() -> None:
     METRICS_FILE.write_text(json.dumps(headline(joined), indent=2) + "\n")
 
     digits = pictures.draw_digits(Dataset(), params.analyze.pictured_digits)
-    write_table(pictures.gates_of(digits), RESULTS_DIR / "digits.csv")
+    write_table(pictures.gates_of(digits, seeds[0]), RESULTS_DIR / "digits.csv")
 
 
-def analyze_cohort(seed: int, send: object, null_tables: int) -> dict[Any, dict[str, Any]]:
+def analyze_cohort(
+    seed: int, send: object, null_tables: int, pictured: int
+) -> dict[Any, dict[str, Any]]:
     """Of every run of a seed: its rows of slots.csv and coactivation.csv, its measures.
 
     Draws the experts where the seed is the pictured one.
@@ -85,7 +87,7 @@ def analyze_cohort(seed: int, send: object, null_tables: int) -> dict[Any, dict[
     cohort = {}
     for run, model in read_models(seed):
         routed = routing.route(model, x)
-        if seed == pictures.SEED:
+        if seed == pictured:
             pictures.draw_experts(run, model, routed, grey)
         slots = routing.slot_counts(routed, labels)
         together = routing.coactivation(routed)

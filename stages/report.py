@@ -8,6 +8,7 @@ def report() -> None:
     """Render the report from the tables in results/."""
     from moe.analysis.results import read_tables
     from moe.claims import judged, write_claims
+    from moe.claims.confirmatory import read_confirm
     from moe.data.sets import dataset_named
     from moe.report.explorer import write_explorer
     from moe.report.page import REPORTS_DIR, TEMPLATE_DIR, write_report
@@ -16,7 +17,8 @@ def report() -> None:
 
     params = read_params()
     tables = read_tables(RESULTS_DIR, params.train.hidden)
-    claims = judged(tables)
+    confirm, allowed = read_confirm(params), dataset_named(params.data.dataset).claims
+    claims = judged(confirm, tables, allowed) if confirm else judged(tables, None, allowed)
     write_claims(claims, REPORTS_DIR / "claims.json")
     write_report(tables, params, claims, REPORTS_DIR)
     name = dataset_named(params.data.dataset).title

@@ -35,6 +35,11 @@ class Tables(NamedTuple):
     benchmark: dict[str, Any] | None = None
 
     @property
+    def pictured_seed(self) -> int:
+        """The study's first seed, of which there are pictures."""
+        return int(self.runs["seed"].min())
+
+    @property
     def recipes(self) -> list[str]:
         """The source's two readings, those of them that the study has; else whatever it has."""
         present = list(dict.fromkeys(self.runs["recipe"]))
@@ -116,9 +121,9 @@ def accuracy_slopes(runs: pd.DataFrame, recipes: Sequence[str]) -> pd.DataFrame:
     )
 
 
-def seed_0(table: pd.DataFrame, trial: Trial) -> pd.DataFrame:
-    """The rows of a trial's first model."""
-    return cells(table, **trial._asdict(), seed=0)
+def of_pictured_seed(tables: Tables, name: str, trial: Trial) -> pd.DataFrame:
+    """Of the table with that name, such as "slots", the rows of a trial's pictured model."""
+    return cells(getattr(tables, name), **trial._asdict(), seed=tables.pictured_seed)
 
 
 def counts_of(table: pd.DataFrame, prefix: str) -> np.ndarray:

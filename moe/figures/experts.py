@@ -7,7 +7,7 @@ import pandas as pd
 from matplotlib.figure import Figure as Drawing
 from PIL import Image
 
-from moe.analysis.results import DIGITS, Tables, cells, counts_of, over_seeds, seed_0
+from moe.analysis.results import DIGITS, Tables, cells, counts_of, of_pictured_seed, over_seeds
 from moe.figures import style
 from moe.figures.style import Figure, canvas, heatmap, ne_axis, plot_lines
 from moe.study.runs import Trial
@@ -53,9 +53,10 @@ def who_gets_what(tables: Tables) -> Figure | None:
         9,
         "who-gets-what",
         "Who gets what",
-        "The share of each digit's test images that each expert sees (k = 2, lc = 1, seed 0; a row "
-        "sums to 2, since every image goes to two experts). Experts have no order of their own: "
-        "they are sorted by the digit they take the largest share of, and keep their number. "
+        "The share of each digit's test images that each expert sees (k = 2, lc = 1, seed "
+        f"{tables.pictured_seed}; a row sums to 2, since every image goes to two experts). "
+        "Experts have no order of their own: they are sorted by the digit they take the "
+        "largest share of, and keep their number. "
         f"Bright cells are specialists. {clear}",
         f"Heatmaps of digit by expert, one for each number of experts. {clear}",
         pd.DataFrame(rows),
@@ -75,9 +76,9 @@ def _clearest(rows: list[dict[str, Any]]) -> str:
 
 
 def class_shares(tables: Tables, trial: Trial) -> tuple[np.ndarray, np.ndarray]:
-    """Seed 0's (ne, 10) share of each digit's images that an expert sees, and the experts in order:
-    by the digit that each takes most of, then by how much of it."""
-    slots = counts_of(seed_0(tables.slots, trial).sort_values("expert"), "digit")
+    """The pictured seed's (ne, 10) share of each digit's images that an expert sees, and the
+    experts in order: by the digit that each takes most of, then by how much of it."""
+    slots = counts_of(of_pictured_seed(tables, "slots", trial).sort_values("expert"), "digit")
     shares = slots / (slots.sum(0) / trial.k)
     order = np.lexsort((-shares.max(1), shares.argmax(1)))
     return shares[order], order
@@ -115,8 +116,8 @@ def what_routers_look_for(tables: Tables) -> Figure | None:
         "What the router looks for",
         "Above, each expert's router weights as a picture (red: ink here speaks for the expert, "
         "blue: against); below, the mean of the test images that it sees, and the digits of which "
-        "it sees at least half; k = 2, lc = 1, seed 0, experts in the order of figure 9. The mean "
-        "images are legible where an expert has a digit to itself.",
+        f"it sees at least half; k = 2, lc = 1, seed {tables.pictured_seed}, experts in the order "
+        "of figure 9. The mean images are legible where an expert has a digit to itself.",
         "Router weights of each expert as a picture above the mean image that it receives, for "
         f"ne = {' and '.join(map(str, PICTURED_NE))}.",
         pd.DataFrame(
@@ -124,7 +125,9 @@ def what_routers_look_for(tables: Tables) -> Figure | None:
                 {
                     "trial": str(trial),
                     "expert": expert,
-                    "images": int(counts_of(seed_0(tables.slots, trial), "digit")[expert].sum()),
+                    "images": int(
+                        counts_of(of_pictured_seed(tables, "slots", trial), "digit")[expert].sum()
+                    ),
                 }
                 for trial in trials
                 for expert in range(trial.ne)
@@ -243,8 +246,9 @@ def coactivation(tables: Tables) -> Figure | None:
         "coactivation",
         "Who works with whom",
         "P(expert b | expert a): of the test images that a sees, the share that b sees too; k = 2, "
-        "lc = 1, seed 0, experts in the order of figure 9. Each row sums to 1: a bright cell is a "
-        f"pair that works together, a dark row an expert without images. {closest}",
+        f"lc = 1, seed {tables.pictured_seed}, experts in the order of figure 9. Each row "
+        f"sums to 1: a bright cell is a pair that works together, a dark row an expert without "
+        f"images. {closest}",
         f"Heatmaps of how often two experts see the same image. {closest}",
         pd.DataFrame(rows),
         drawing,
@@ -255,15 +259,17 @@ def coactivation(tables: Tables) -> Figure | None:
 def _conditional(tables: Tables, trial: Trial) -> np.ndarray:
     """(ne, ne): P(b | a), 0 on the diagonal; rows of dead experts are 0."""
     together = np.zeros((trial.ne, trial.ne))
-    pairs = seed_0(tables.coactivation, trial)
+    pairs = of_pictured_seed(tables, "coactivation", trial)
     together[pairs["expert"], pairs["other"]] = pairs["images"]
     together += together.T
-    images = counts_of(seed_0(tables.slots, trial).sort_values("expert"), "digit").sum(1)
+    images = counts_of(of_pictured_seed(tables, "slots", trial).sort_values("expert"), "digit").sum(
+        1
+    )
     return together / np.maximum(images, 1)[:, None]
 
 
 def _has(tables: Tables, ne: int) -> bool:
-    present = cells(tables.slots, ne=ne, k=2, lc=1, seed=0)
+    present = cells(tables.slots, ne=ne, k=2, lc=1, seed=tables.pictured_seed)
     return set(tables.recipes) <= set(present["recipe"])
 
 

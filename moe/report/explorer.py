@@ -1,6 +1,7 @@
 """The explorer: one HTML file with all of a study's results, to turn the knobs of.
 
-Whole tables go into it as JSON: numbers by trial and seed, pictures and gates of seed 0 alone.
+Whole tables go into it as JSON: numbers by trial and seed; pictures and gates of the first
+seed alone.
 """
 
 import base64
@@ -69,6 +70,7 @@ def _data(tables: Tables, dataset: str) -> dict[str, Any]:
     first = next(iter(gates.values()))
     return {
         "dataset": dataset,
+        "picturedSeed": tables.pictured_seed,
         "trials": trials,
         "digits": first["digit"].tolist(),
         "digitsPicture": _as_uri(tables.folder / PICTURES_DIR.name / "digits.png"),

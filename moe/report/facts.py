@@ -37,7 +37,7 @@ def facts(tables: Tables, params: Params, claims: list[dict[str, Any]]) -> dict[
         "runs": len(runs),
         "trials": len(trials),
         "experts": int(runs["ne"].sum()),
-        "most_seeds": int(runs["seed"].max()) + 1,
+        "most_seeds": int(runs["seed"].nunique()),
         "recipes": tables.recipes,
         "best": {"accuracy": float(trials.max()), **dict(zip(TRIAL_KEYS, best, strict=True))},
         "base": {recipe: _base(runs, recipe) for recipe in tables.recipes},
