@@ -9,20 +9,18 @@ def report() -> None:
     from moe.analysis.results import read_tables
     from moe.claims import judged, write_claims
     from moe.claims.confirmatory import read_confirm
-    from moe.data.sets import dataset_named
     from moe.report.explorer import write_explorer
     from moe.report.page import REPORTS_DIR, TEMPLATE_DIR, write_report
     from moe.study.params import read_params
     from moe.study.tables import RESULTS_DIR
 
     params = read_params()
-    tables = read_tables(RESULTS_DIR, params.train.hidden)
-    confirm, allowed = read_confirm(params), dataset_named(params.data.dataset).claims
-    claims = judged(confirm, tables, allowed) if confirm else judged(tables, None, allowed)
+    tables = read_tables(RESULTS_DIR, params.train.hidden, params.data.dataset)
+    confirm = read_confirm(params)
+    claims = judged(confirm, tables) if confirm else judged(tables)
     write_claims(claims, REPORTS_DIR / "claims.json")
     write_report(tables, params, claims, REPORTS_DIR)
-    name = dataset_named(params.data.dataset).title
-    write_explorer(tables, name, TEMPLATE_DIR, REPORTS_DIR / "explorer.html")
+    write_explorer(tables, TEMPLATE_DIR, REPORTS_DIR / "explorer.html")
     print(f"{REPORTS_DIR / 'index.html'}: {len(tables.runs):,} runs")
 
 

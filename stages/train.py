@@ -4,7 +4,7 @@ Nothing of it is in git, so that DVC can bring all of it back from its cache: a 
 outside the cache would train again in a fresh clone.
 """
 
-from stages.command import stage, when_interrupted
+from stages.command import stage, when_stopped
 
 
 @stage
@@ -12,32 +12,34 @@ def train() -> None:
     """Train every run of params.yaml that is not yet in the store."""
     from moe.data.dataset import Dataset
     from moe.engine import HISTORY
-    from moe.model.weights import HISTORY_FILE, write_weights
+    from moe.engine.divergence import has_diverged, in_one_line, losses_of
+    from moe.model.weights import HISTORY_FILE, link_weights
     from moe.study.grid import runs_of
     from moe.study.params import read_params
     from moe.study.runs import RUN_KEYS
     from moe.study.tables import write_table
     from moe.tracking.live import Live
     from moe.train.run_store import Store
-    from moe.train.shards import Epochs, train_study
+    from moe.train.shards import Epochs, store_cohorts, train_study
     from stages.progress import TrainingProgress, shown
 
     params = read_params()
-    runs, data = runs_of(params.sweeps), Dataset()
+    runs, data, store = runs_of(params.sweeps), Dataset(), Store()
     progress = TrainingProgress(len(runs), params.train.epochs, len(data.train_x))
 
     def on_epochs(epochs: Epochs) -> None:
         live.tell()
-        progress.on_epochs(epochs)
+        progress.on_epochs(*epochs)
+
+    def on_stop() -> str:
+        live.interrupt()
+        return f"{progress.runs:,} of {len(runs):,} runs are finished and kept"
 
     live = Live(params, progress.measures)
-    when_interrupted(
-        say=lambda: f"{progress.runs:,} of {len(runs):,} runs are finished and kept",
-        do=live.interrupt,
-    )
-    with live, shown(progress):
-        trained = train_study(params, runs, data, Store(), on_epochs, progress.on_runs, print)
-    write_weights({run: result.weights for run, result in trained.items()})
+    when_stopped(on_stop)
+    with live, shown(progress.work):
+        trained = train_study(params, runs, data, store, on_epochs, progress.on_runs, print)
+    link_weights(store_cohorts(params, trained, data, store))
     columns = (*RUN_KEYS, "epoch", *HISTORY)
     write_table(
         (
@@ -47,6 +49,13 @@ def train() -> None:
         ),
         HISTORY_FILE,
     )
+    diverged = [
+        run
+        for run, result in trained.items()
+        if has_diverged(result.weights.values(), losses_of(result.history))
+    ]
+    if said := in_one_line(diverged, len(runs)):
+        print(said)
 
 
 if __name__ == "__main__":

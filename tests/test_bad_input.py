@@ -167,7 +167,7 @@ def test_what_a_killed_dvc_left_half_written(name: str, content: bytes, finished
     try:
         path.write_bytes(content)
         done = finished.run(sys.executable, "-m", "stages.check")
-        assert f"{name}: half written by a DVC that was killed; set aside as {name}.damaged" in (
+        assert f"{name}: half written by a DVC that was killed; renamed to {name}.damaged" in (
             done.stdout
         )
         assert path.with_name(f"{path.name}.damaged").read_bytes() == content
@@ -300,10 +300,10 @@ def mirror_that() -> Iterator[Callable[[str], str]]:
 @pytest.mark.parametrize(
     ("manner", "message"),
     [
-        ("404", "404 Client Error"),
+        ("404", "404 Not Found"),
         ("HTML", "truncated or altered (its MD5 is not"),
         ("endless", "more than 30,000,000 bytes, which no file of a data set has"),
-        ("never", "Read timed out"),
+        ("never", "no answer within 0.5 seconds"),
     ],
 )
 def test_mirrors(
@@ -315,7 +315,7 @@ def test_mirrors(
 ) -> None:
     monkeypatch.setenv("MNIST_MIRROR", mirror_that(manner))
     monkeypatch.setattr(download.import_torchvision().datasets.MNIST, "mirrors", [])
-    monkeypatch.setattr(download, "TIMEOUT", 0.5)
+    monkeypatch.setattr(download, "READ_TIMEOUT", 0.5)
     with pytest.raises(DataError) as raised:
         download.download("MNIST", tmp_path)
     assert message in str(raised.value)
@@ -363,10 +363,12 @@ def test_a_full_disk(small_disk: Path, finished: Copy, tmp_path: Path) -> None:
 
 def test_a_store_on_a_full_disk_keeps_what_it_had(small_disk: Path) -> None:
     store = Store(small_disk / "store")
-    store.add(b"a" * 1000)
+    kept = store.add(b"a" * 1000, {"a": "run a"})
     with pytest.raises(OSError, match="No space left"):
-        store.add(b"b" * 1_000_000)
-    assert [file.read_bytes() for file in store.folder.iterdir()] == [b"a" * 1000]
+        store.add(b"b" * 1_000_000, {"b": "run b"})
+    assert [file.read_bytes() for file in store.folder.glob("*.safetensors")] == [b"a" * 1000]
+    assert [entry.path for entry in store.entries()] == [kept]
+    assert not list(store.folder.glob("*.tmp"))
 
 
 def test_a_read_only_disk(small_disk: Path, finished: Copy, tmp_path: Path) -> None:

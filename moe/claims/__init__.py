@@ -7,7 +7,6 @@ declare claims, by subject: CLAIMS has every `Claim` of every file in this folde
 import json
 import math
 import pkgutil
-from collections.abc import Collection
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -40,17 +39,13 @@ def _in_order(name: str) -> tuple[int, str]:
 CLAIMS = _found()
 
 
-def judged(
-    tables: Tables,
-    exploratory: Tables | None = None,
-    allowed: Collection[str] | None = None,
-) -> list[dict[str, Any]]:
-    """All claims, for each of their recipes.
+def judged(tables: Tables, exploratory: Tables | None = None) -> list[dict[str, Any]]:
+    """The claims that make sense for the data set, each for each of its recipes.
 
     tables: of the study that decides; "confirmatory" says whether it is that of docs/protocol.md.
     exploratory: of a study whose estimates are kept under "exploratory" (None where it has none).
-    allowed: the ids of the claims that make sense for the data set; None: all.
     """
+    allowed = tables.dataset.claims
     claims = [claim for claim in CLAIMS if allowed is None or claim.id in allowed]
     before = {}
     if exploratory is not None:

@@ -12,6 +12,8 @@ from pathlib import Path
 import pandas as pd
 
 from moe.analysis.results import Tables, cells
+from moe.data.sets import dataset_named
+from moe.engine.divergence import split, without
 from moe.study.params import PARAMS_FILE, Params, read_params
 from moe.study.runs import RUN_KEYS
 from moe.study.tables import RESULTS_DIR, read_table, write_table
@@ -41,9 +43,20 @@ def read_confirm(params: Params, folder: Path = CONFIRM_DIR) -> Tables | None:
     if (confirm.data, confirm.train) != (params.data, params.train):
         return None
     runs, slots, confusion = (read_table(folder / f"{name}.csv") for name in NEEDED)
+    runs, diverged = split(runs)
     nothing = pd.DataFrame(columns=RUN_KEYS)
-    hidden = params.train.hidden
-    return Tables(folder, hidden, runs, nothing, confusion, slots, nothing, nothing)
+    return Tables(
+        folder,
+        params.train.hidden,
+        runs,
+        history=nothing,
+        confusion=without(confusion, diverged),
+        slots=without(slots, diverged),
+        coactivation=nothing,
+        routers=nothing,
+        diverged=diverged,
+        dataset=dataset_named(params.data.dataset),
+    )
 
 
 def is_confirmatory(tables: Tables) -> bool:

@@ -28,6 +28,7 @@ from moe.study.train_settings import Positive, Real, Train, Whole, strict
 PARAMS_FILE = Path("params.yaml")
 LARGEST_FILE = 100_000  # bytes; the study of this project has 2,200, and parsing is slow
 LARGEST_SEED = 1_000_000_000
+SMALLEST_WEIGHT, LARGEST_WEIGHT = 1e-12, 1e6  # of lc, other than 0
 LONGEST_SHOWN = 80  # characters of a value or key in a message
 
 
@@ -69,7 +70,15 @@ def _seeds(value: Any) -> range:
     return range(first, first + count)
 
 
+def _is_weight(lc: float) -> float:
+    """A weight times a loss has to be a float32."""
+    if lc != 0 and not SMALLEST_WEIGHT <= lc <= LARGEST_WEIGHT:
+        raise ValueError(f"must be 0, or from {SMALLEST_WEIGHT:g} to {LARGEST_WEIGHT:g}")
+    return lc
+
+
 ListOf = BeforeValidator(_is_list)
+Weight = Annotated[Real, Field(ge=0), AfterValidator(_is_weight)]
 RecipeName = Annotated[str, Field(strict=True, max_length=200), AfterValidator(_is_recipe)]
 Name = Annotated[
     str, Field(strict=True, min_length=1, max_length=200), AfterValidator(_is_one_line)
@@ -89,7 +98,7 @@ class Sweep:
     recipe: Annotated[tuple[RecipeName, ...], Field(min_length=1), ListOf]
     ne: Annotated[tuple[Annotated[Positive, Field(le=64)], ...], Field(min_length=1), ListOf]
     k: Annotated[tuple[Positive, ...], Field(min_length=1), ListOf]
-    lc: Annotated[tuple[Annotated[Real, Field(ge=0)], ...], Field(min_length=1), ListOf]
+    lc: Annotated[tuple[Weight, ...], Field(min_length=1), ListOf]
     seeds: Annotated[range, PlainValidator(_seeds)]
 
     def __post_init__(self) -> None:
