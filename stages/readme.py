@@ -6,9 +6,11 @@ from pathlib import Path
 from textwrap import fill
 from typing import Any
 
+from moe.claims.judge import SYMBOLS
 from stages.command import command
 
 README = Path("README.md")
+<<<<<<< HEAD
 ROUTERS_PAGE = Path("docs/routers.md")
 SYMBOLS = {
     "reproduced": "✓ reproduced",
@@ -17,6 +19,8 @@ SYMBOLS = {
     "exact": "= exact",
     "not measured": "– not measured",
 }
+=======
+>>>>>>> claims
 
 
 @command
@@ -101,7 +105,7 @@ def table(claims: dict[str, Any]) -> str:
         for recipe, claim in by_recipe.items():
             note = f" ({claim['note']})" if claim["note"] else ""
             shown = claim["shown"].replace("|", "\\|")
-            verdict = SYMBOLS[claim["verdict"]]
+            verdict = f"{SYMBOLS[claim['verdict']]} {claim['verdict']}"
             rows.append(f"| {name} | {claim['claim']} | {recipe} | {shown} | {verdict}{note} |")
     return "\n".join(rows) + "\n"
 

@@ -8,6 +8,7 @@ def report() -> None:
     """Render the report from the tables in results/."""
     from moe.analysis.results import read_tables
     from moe.claims import judged, write_claims
+    from moe.claims.confirmatory import read_confirm
     from moe.report.explorer import write_explorer
     from moe.report.page import REPORTS_DIR, TEMPLATE_DIR, write_report
     from moe.study.params import read_params
@@ -15,7 +16,8 @@ def report() -> None:
 
     params = read_params()
     tables = read_tables(RESULTS_DIR, params.train.hidden, params.data.dataset)
-    claims = judged(tables)
+    confirm = read_confirm(params)
+    claims = judged(confirm, tables) if confirm else judged(tables)
     write_claims(claims, REPORTS_DIR / "claims.json")
     write_report(tables, params, claims, REPORTS_DIR)
     write_explorer(tables, TEMPLATE_DIR, REPORTS_DIR / "explorer.html")

@@ -1,6 +1,6 @@
 """The explorer: one HTML file with all of a study's results, to turn the knobs of.
 
-Whole tables go into it as JSON: numbers by trial and seed, pictures and gates of seed 0 alone.
+Whole tables go into it as JSON: numbers by trial and seed, pictures and gates of one.
 """
 
 import base64
@@ -79,6 +79,7 @@ def explorer_data(tables: Tables) -> dict[str, Any]:
         "classNames": list(tables.dataset.class_names),
         "imageShape": list(tables.dataset.image_shape or ()),
         "recipes": in_order(tables.runs["recipe"]),
+        "picturedSeed": tables.pictured_seed,
         "trials": trials,
         "digits": one_model["digit"].tolist(),
         "digitsPicture": _as_uri(tables.folder / PICTURES_DIR.name / "digits.png"),

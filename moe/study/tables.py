@@ -60,5 +60,6 @@ def exactly(lc: float) -> str:
 
 
 def picture_of(trial: Trial, results: Path = RESULTS_DIR) -> Path:
-    """The picture of a trial's seed-0 experts: above, router weights; below, what they get."""
+    """The picture of a trial's experts, of the study's first seed: above, router weights; below,
+    the mean image that each gets."""
     return results / PICTURES_DIR.name / f"{str(trial).replace('/', ',')}.png"

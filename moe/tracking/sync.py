@@ -464,10 +464,11 @@ def _models(store: MlflowClient, parent: Any, content: str) -> tuple[list[Any], 
 
 
 def _log_best_model(runs: pd.DataFrame, run_id: str, content: str) -> None:
-    """The seed-0 model of the trial with the best mean, as moe/tracking/served.py says."""
+    """The first seed's model of the trial with the best mean, as moe/tracking/served.py says."""
     means = runs.groupby(TRIAL_KEYS)["accuracy"].mean()
     trial = Trial(*list(means.index)[int(means.argmax())])
-    model = next(model for run, model in read_models(0) if run.trial == trial)
+    seed = int(runs.set_index(TRIAL_KEYS).loc[[trial], "seed"].min())
+    model = next(model for run, model in read_models(seed) if run.trial == trial)
     example = np.zeros((1, model.router.in_features), np.float32)
     with tempfile.TemporaryDirectory() as folder, mlflow.start_run(run_id=run_id):
         weights = Path(folder) / "weights.safetensors"

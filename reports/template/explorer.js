@@ -329,7 +329,7 @@ const shownExperts = (trial) => expertsOf(trial, trial.seeds.indexOf(shownSeed(t
 /** One table: a column an expert, with its pictures above and its share of each digit below. */
 function showExperts(trial) {
   const experts = shownExperts(trial), seed = shownSeed(trial);
-  const gates = new Map(seed === 0 ? gatesOf(trial) : []);
+  const gates = new Map(seed === data.picturedSeed ? gatesOf(trial) : []);
   $("experts-note").textContent = `Seed ${seed}${state.seed === "mean" ? " (experts of different seeds have nothing in common to average)" : ""}. `
     + `Numbers: of each ${data.item}'s test images, the per cent that the expert sees`
     + (trial.k > 1 ? `; a row sums to ${100 * trial.k}, since each image goes to ${trial.k}.` : ".")
@@ -350,15 +350,15 @@ function showExperts(trial) {
     })));
   const pictures = ["looks for", "gets"].map((name) => element("tr", { class: "pictures" }, element("th", { scope: "row" }, name),
     ...experts.map(({ id }) => element("td", { "data-expert": id }))));
-  const body = element("tbody", {}, ...(seed === 0 && trial.picture ? pictures : []), ...rows);
+  const body = element("tbody", {}, ...(seed === data.picturedSeed && trial.picture ? pictures : []), ...rows);
   $("experts").replaceChildren(element("thead", {}, element("tr", {}, element("td"), ...head)), body);
-  if (!trial.picture || seed !== 0) {
-    $("pictures-note").textContent = "Pictures of what routers look for are kept for seed 0 alone.";
+  if (!trial.picture || seed !== data.picturedSeed) {
+    $("pictures-note").textContent = `Pictures of what routers look for are kept for seed ${data.picturedSeed} alone.`;
     return;
   }
   $("pictures-note").textContent = "Above: the router's weights, red where ink speaks for the expert, blue against; and the mean of the test images that it gets.";
   sprite(trial.picture, (context) => {
-    if (trialOf(state) !== trial || shownSeed(trial) !== 0) return;
+    if (trialOf(state) !== trial || shownSeed(trial) !== data.picturedSeed) return;
     experts.forEach(({ id, images }, i) => {
       pictures[0].children[i + 1].replaceChildren(tile(context, id, 0, `router weights of expert ${id}`, true));
       pictures[1].children[i + 1].replaceChildren(images ? tile(context, id, 1, `mean image that expert ${id} sees`, false) : "none");
@@ -441,7 +441,7 @@ function buildDigits() {
   });
 }
 
-/** Pairs of expert and gate of the picked digit, the largest first; of seed 0. */
+/** Pairs of expert and gate of the picked digit, the largest first; of the first seed. */
 function gatesOf(trial) {
   const told = trial.gates[state.digit] || [], pairs = [];
   for (let i = 1; i < told.length; i += 2) pairs.push([told[i], told[i + 1]]);
@@ -450,7 +450,7 @@ function gatesOf(trial) {
 
 function showDigit(trial) {
   [...$("digits").children].forEach((button, i) => button.setAttribute("aria-pressed", i === state.digit));
-  if (!trial.gates[state.digit]) return $("picked").replaceChildren("Seed 0 is not in this trial.");
+  if (!trial.gates[state.digit]) return $("picked").replaceChildren(`Seed ${data.picturedSeed} is not in this trial.`);
   const digit = data.digits[state.digit], predicted = trial.gates[state.digit][0];
   const lines = [element("strong", { id: "prediction" }, `${NAMES_OF[digit]}, taken for ${NAMES_OF[predicted]}`)];
   for (const [id, gate] of gatesOf(trial)) {
