@@ -1,4 +1,4 @@
-"""Says what the store of finished runs holds."""
+"""Shows what the store of finished runs holds."""
 
 from stages.command import command
 

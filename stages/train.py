@@ -1,7 +1,7 @@
-"""train: every run of the study; weights/ has them by seed, and their curves in history.csv.
+"""train: trains every run of the study; writes weights/, a file for each seed, and history.csv.
 
-Nothing of it is in git, so that DVC can bring all of it back from its cache: a stage with an output
-outside the cache would train again in a fresh clone.
+Its outputs are in DVC's cache, not in git: with an output outside the cache, DVC would train again
+in a fresh clone.
 """
 
 from stages.command import stage, when_stopped
@@ -9,7 +9,7 @@ from stages.command import stage, when_stopped
 
 @stage
 def train() -> None:
-    """Train every run of params.yaml that is not yet in the store."""
+    """Train every run that is not yet in the store of finished runs."""
     from moe.data.dataset import Dataset
     from moe.engine import HISTORY
     from moe.model.weights import HISTORY_FILE, write_weights

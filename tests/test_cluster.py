@@ -28,6 +28,8 @@ if os.environ.get("CI"):
 else:
     ray = pytest.importorskip("ray", reason="needs Ray: make setup EXTRAS=dev,ray")
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def nodes() -> Iterator[Any]:
