@@ -91,7 +91,7 @@ track: check ## bring MLflow up to date with the results
 
 ##@ Disk space
 
-cache: $(READY) ## show what the store of finished runs holds
+cache: $(READY) ## show the sizes of the store of finished runs, weights/ and DVC's cache
 	@python -m stages.cache
 
 clean: ## remove .work and the files of tools; keeps results and finished runs
@@ -144,14 +144,15 @@ readme: $(READY) ## update README.md's numbers and table of claims from the resu
 # report and dvc.lock, and the same store of finished runs, downloads, DVC cache and MLflow. Copies
 # have an empty results/routers.csv: that table belongs to the main report.
 define run_copy
-	@mkdir -p .work/$(1)/.dvc .work/$(1)/reports .work/$(1)/results .work/$(1)/benchmarks .cache .dvc/cache
+	@mkdir -p .work/$(1)/.dvc/plots .work/$(1)/reports .work/$(1)/results .work/$(1)/benchmarks .cache .dvc/cache
 	@rm -rf .work/$(1)/moe .work/$(1)/stages .work/$(1)/extensions .work/$(1)/reports/template
 	@cp -R moe stages extensions dvc.yaml .dvcignore .work/$(1)/
 	@cp -R reports/template .work/$(1)/reports/
+	@cp .dvc/plots/* .work/$(1)/.dvc/plots/
 	@cp studies/$(1).yaml .work/$(1)/params.yaml
 	@cp benchmarks/results.json .work/$(1)/benchmarks/
 	@head -n 1 results/routers.csv > .work/$(1)/results/routers.csv
 	@ln -sfn ../../.cache .work/$(1)/.cache
-	@printf '[core]\n    no_scm = true\n    analytics = false\n    check_update = false\n[cache]\n    dir = ../../../.dvc/cache\n' > .work/$(1)/.dvc/config
+	@printf '[core]\n    no_scm = true\n    analytics = false\n    check_update = false\n[cache]\n    dir = ../../../.dvc/cache\n    type = "hardlink,symlink,copy"\n' > .work/$(1)/.dvc/config
 	@cd .work/$(1) && python -m stages.check && dvc repro $(2) && python -m stages.next_steps
 endef

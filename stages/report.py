@@ -8,19 +8,17 @@ def report() -> None:
     """Render the report's pages and figures from the tables in results/."""
     from moe.analysis.results import read_tables
     from moe.claims import judged, write_claims
-    from moe.data.sets import dataset_named
     from moe.report.explorer import write_explorer
     from moe.report.page import REPORTS_DIR, TEMPLATE_DIR, write_report
     from moe.study.params import read_params
     from moe.study.tables import RESULTS_DIR
 
     params = read_params()
-    tables = read_tables(RESULTS_DIR, params.train.hidden)
+    tables = read_tables(RESULTS_DIR, params.train.hidden, params.data.dataset)
     claims = judged(tables)
     write_claims(claims, REPORTS_DIR / "claims.json")
     write_report(tables, params, claims, REPORTS_DIR)
-    name = dataset_named(params.data.dataset).title
-    write_explorer(tables, name, TEMPLATE_DIR, REPORTS_DIR / "explorer.html")
+    write_explorer(tables, TEMPLATE_DIR, REPORTS_DIR / "explorer.html")
     print(f"{REPORTS_DIR / 'index.html'}: {len(tables.runs):,} runs")
 
 
