@@ -5,7 +5,7 @@ from stages.command import stage
 
 @stage
 def report() -> None:
-    """Render the report from the tables in results/."""
+    """Render the report's pages and figures from the tables in results/."""
     from moe.analysis.results import read_tables
     from moe.claims import judged, write_claims
     from moe.claims.confirmatory import read_confirm

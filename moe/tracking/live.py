@@ -54,7 +54,7 @@ class Live:
         if self.thread:
             self.thread.join(PATIENCE if kind is None else PATIENCE_OF_THE_INTERRUPTED)
             if self.thread.is_alive() and kind is None:
-                self._warn("MLflow does not answer; training went on without it")
+                self._warn("MLflow was not ready in time; track will show the results")
 
     def _show(self) -> None:
         try:
