@@ -96,7 +96,7 @@ def analyze_cohort(
     from moe.model.weights import read_models
 
     data = Dataset()
-    x, labels = pixels(data.test_x), data.test_y.numpy()
+    x, labels = pixels(data.test_x), data.test_y.numpy().astype(int)
     grey = data.test_x.numpy().astype(np.float32)
     losses = _losses(seed)
     cohort = {}
