@@ -4,16 +4,15 @@ Whole tables go into it as JSON: numbers by trial and seed, pictures and gates o
 """
 
 import base64
-import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup
 
 from moe.analysis.results import DIGITS, Tables, counts_of
+from moe.report.playground import ENGINE
+from moe.report.single_page import render
 from moe.study.runs import TRIAL_KEYS, Trial
 from moe.study.tables import PICTURES_DIR, picture_of, read_table
 
@@ -23,19 +22,14 @@ CURVES = ("network_loss", "gate_loss", "test_accuracy")
 def write_explorer(tables: Tables, dataset: str, template: Path, path: Path) -> None:
     """Write the page; the same tables always give the same bytes.
 
-    template: the folder of explorer.html, .css and .js.
+    template: the folder of the templates of the report.
     """
-    parts = {name: (template / f"explorer.{name}").read_text("utf-8") for name in ("css", "js")}
-    # "<" could end the script element; JSON can spell it otherwise.
-    data = json.dumps(_data(tables, dataset), separators=(",", ":")).replace("<", "\\u003c")
-    environment = Environment(
-        loader=FileSystemLoader(template), autoescape=True, undefined=StrictUndefined
-    )
-    html = environment.get_template("explorer.html").render(
+    html = render(
+        template / "explorer.html",
+        _data(tables, dataset),
+        ["common.css", "explorer.css"],
+        script=["common.js", "explorer.js"],
         dataset=dataset,
-        data=Markup(data),
-        style=Markup(parts["css"]),
-        script=Markup(parts["js"]),
     )
     path.write_text(html, encoding="utf-8")
 
@@ -70,6 +64,7 @@ def _data(tables: Tables, dataset: str) -> dict[str, Any]:
     return {
         "dataset": dataset,
         "trials": trials,
+        "trainable": ENGINE,
         "digits": first["digit"].tolist(),
         "digitsPicture": _as_uri(tables.folder / PICTURES_DIR.name / "digits.png"),
     }
