@@ -1,4 +1,4 @@
-"""Our engines beside what a user would write instead: one command, one run, one machine.
+"""Our engines compared with what a user would write instead: one command, one run, one machine.
 
 `python -m benchmarks.bench` writes results.json and benchmark.svg into this folder.
 """

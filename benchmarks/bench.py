@@ -88,7 +88,7 @@ class Bench:
         self.params, self.data, self.effort, self.console = params, data, effort, console
 
     def measure(self) -> dict[str, Any]:
-        """Everything that results.json says beside the machine."""
+        """Everything in results.json but the machine."""
         effort = self.effort
         mix = mix_of(self.params, effort.cells)
         with self.console.status("") as status:
@@ -183,7 +183,7 @@ class Bench:
 
 
 def mix_of(params: Params, count: int) -> list[Trial]:
-    """Cells of the study in proportion: every so manieth of its runs that the kernel can train.
+    """Cells of the study in proportion: every n-th of its runs that the kernel can train.
 
     They are in order of k, then ne, so that each of both is represented.
     """

@@ -1,4 +1,4 @@
-"""python -m benchmarks.equivalence: do the engines reach the accuracy of the layer trained alone?
+"""python -m benchmarks.equivalence: do the engines reach the accuracy of the layer?
 
 They round otherwise, and training multiplies that until other images are wrong: run by run test
 accuracies differ. So 30 runs of a cell are trained to the end by each engine, in float32, and by a
@@ -85,7 +85,7 @@ def main(data: Path, seeds: int, into: Path) -> None:
 def accuracies(
     task: Task, send: object, folder: Path, settings: Train
 ) -> dict[str, Float[np.ndarray, " seeds"]]:
-    """In per cent, by each engine and by the layer alone."""
+    """In per cent, by each engine and by the layer."""
     data, runs = Dataset(folder), [Run(*task.trial, seed) for seed in task.seeds]
     by_engine = {
         "kernel": kernel.train(runs, data, settings),

@@ -1,4 +1,4 @@
-"""python -m benchmarks.overhead: what a shard costs beside its training, and how large it is.
+"""python -m benchmarks.overhead: what a shard costs in addition to its training, and its size.
 
 A thousand empty shards go over this machine's workers and over a Ray that is started here, one CPU
 for each worker. Shards are those of params.yaml, taken again and again. Times per shard are from
@@ -88,7 +88,7 @@ def sizes(params: Params, pieces: list[Shard], folder: Path) -> int:
 
 
 def packed(shard: Shard, params: Params, name: str) -> bytes:
-    """An entry as large as the shard's own, of models that nobody trained."""
+    """An entry as large as the shard's own, of untrained models."""
     import torch
 
     history = torch.zeros(params.train.epochs, len(HISTORY))

@@ -165,7 +165,7 @@ def mixture_of_experts(case: Case) -> Take:
     package = _package("mixture_of_experts")
     trial, inputs = case.trial, case.data.train_x.shape[1]
     if trial.k != 2:
-        raise Impossible("it knows k = 2 alone")
+        raise Impossible("it has only k = 2")
     layer = package.MoE(inputs, num_experts=trial.ne, hidden_dim=case.settings.hidden)
     return _peer(layer, case)
 

@@ -64,7 +64,7 @@ def side_by_side(
 ) -> dict[str, Cost]:
     """The medians over rounds of each way's turns, of about so many seconds each.
 
-    Ways that cannot train the cell are left out. Whatever disturbs the machine disturbs all alike.
+    Ways that cannot train the cell are left out. A disturbance of the machine affects all ways.
     """
     takes = {}
     for name, way in ways.items():

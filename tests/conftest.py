@@ -21,14 +21,24 @@ def mnist_5k(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
 
 @pytest.fixture(scope="session")
 def mirror() -> Path:
-    """A folder with MNIST's four compressed files; without one its tests are skipped, but not in
-    CI."""
-    name = os.environ.get("MNIST_MIRROR", "")
+    """A folder with MNIST's four compressed files."""
+    return _mirror("MNIST_MIRROR")
+
+
+@pytest.fixture(scope="session")
+def fashion_mirror() -> Path:
+    """A folder with Fashion-MNIST's four compressed files."""
+    return _mirror("FASHION_MNIST_MIRROR")
+
+
+def _mirror(variable: str) -> Path:
+    """The folder that a variable names; without it the tests are skipped, except in CI."""
+    name = os.environ.get(variable, "")
     if name and (Path(name) / "train-images-idx3-ubyte.gz").exists():
         return Path(name).resolve()
     if os.environ.get("CI"):
-        pytest.fail("MNIST_MIRROR names no folder with MNIST, and CI must not skip its tests")
-    pytest.skip("needs MNIST_MIRROR, a folder with MNIST's four files")
+        pytest.fail(f"{variable} names no folder with the four files, and CI must run this test")
+    pytest.skip(f"needs {variable}, a folder with the four files")
 
 
 @pytest.fixture(autouse=True)

@@ -96,7 +96,7 @@ PARAMS = {
         *("seeds: 1", "seeds: 1_000_000"),
         "sweeps: 8,000,000 runs are more than runtime.most_runs = 20,000, a guard against slips",
     ),
-    "a recipe's k": ("[blog, switch]", "[gshard]", "sweeps.0.k: [1, 2]: gshard allows k = 2 alone"),
+    "a recipe's k": ("[blog, switch]", "[gshard]", "sweeps.0.k: [1, 2]: gshard allows only k = 2"),
     "a batch too large": (
         *("batch_size: 128", "batch_size: 5000"),
         "train.batch_size: 5000: mnist-5k has 4,000 training images",
@@ -302,7 +302,7 @@ def mirror_that() -> Iterator[Callable[[str], str]]:
     [
         ("404", "404 Client Error"),
         ("HTML", "truncated or altered (its MD5 is not"),
-        ("endless", "more than 20,000,000 bytes, which no file of MNIST has"),
+        ("endless", "more than 30,000,000 bytes, which no file of a data set has"),
         ("never", "Read timed out"),
     ],
 )

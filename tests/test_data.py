@@ -149,3 +149,14 @@ def test_a_torchvision_whose_operators_load_is_left_alone(tmp_path: Path) -> Non
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == str(package / "__init__.py")
+
+
+def test_fashion_mnist_through_the_same_download(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fashion_mirror: Path
+) -> None:
+    monkeypatch.setenv("FASHION_MNIST_MIRROR", str(fashion_mirror))
+    fetch("fashion-mnist", tmp_path / "data", tmp_path / "downloads")
+    data = Dataset(tmp_path / "data")
+    assert data.train_x.shape == (60_000, 784)
+    assert torch.bincount(data.train_y).tolist() == [6000] * 10
+    assert data.train_y[:5].tolist() == [9, 0, 0, 3, 0]  # a boot, two T-shirts, a dress, a T-shirt

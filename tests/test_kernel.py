@@ -25,7 +25,7 @@ from numpy.linalg import _umath_linalg
 
 from moe.data.dataset import FILES, Dataset
 from moe.data.idx import write_idx
-from moe.engine import HISTORY, Trained, fused, kernel
+from moe.engine import HISTORY, Trained, fused, kernel, pixel_lists
 from moe.model.layer import initial_weights
 from moe.study.runs import Run
 from moe.study.train_settings import Train
@@ -370,7 +370,7 @@ def test_with_a_wrong_library_it_says_so_in_one_line(
 # --- pixel lists
 
 
-def assert_lists_of(lists: kernel.PixelLists, data: Dataset) -> None:
+def assert_lists_of(lists: pixel_lists.PixelLists, data: Dataset) -> None:
     """Pixel by pixel."""
     train_x = data.train_x.tolist()
     images_with = [sum(image[i] > 0 for image in train_x) for i in range(784)]
@@ -379,7 +379,7 @@ def assert_lists_of(lists: kernel.PixelLists, data: Dataset) -> None:
     for part, x in ((lists.train, train_x), (lists.test, data.test_x.tolist())):
         index, value = part.column.tolist(), part.value.tolist()
         assert len(part.offset) == len(x) + 1
-        assert len(index) == len(value) == part.offset[-1] + kernel.BLOCK
+        assert len(index) == len(value) == part.offset[-1] + pixel_lists.BLOCK
         end = 0
         for image, begin, stop in zip(x, part.offset, part.offset[1:], strict=False):
             pairs = [(i, image[column]) for i, column in enumerate(columns) if image[column]]
@@ -390,9 +390,9 @@ def assert_lists_of(lists: kernel.PixelLists, data: Dataset) -> None:
             assert list(zip(index[begin:end], value[begin:end], strict=True)) == pairs
 
 
-def unkept(folder: Path, cache: Path) -> kernel.PixelLists:
+def unkept(folder: Path, cache: Path) -> pixel_lists.PixelLists:
     """As a new process would get them."""
-    return kernel.pixel_lists(Dataset(folder), cache)
+    return pixel_lists.pixel_lists(Dataset(folder), cache)
 
 
 def test_the_lists_are_those_of_a_loop_over_every_pixel(odd: Dataset, tmp_path: Path) -> None:
@@ -405,7 +405,7 @@ def test_lists_that_are_in_the_cache_are_not_made_again(
     odd: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     unkept(odd.folder, tmp_path)
-    monkeypatch.setattr(kernel, "_make", pytest.fail)
+    monkeypatch.setattr(pixel_lists, "_make", pytest.fail)
     unkept(odd.folder, tmp_path)
 
 
@@ -440,19 +440,19 @@ def test_two_processes_may_make_the_lists_at_once(
     odd: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fork = multiprocessing.get_context("fork")
-    both, make = fork.Barrier(2), kernel._make
+    both, make = fork.Barrier(2), pixel_lists._make
 
     def make_at_once(data: Dataset) -> dict[str, np.ndarray]:
         arrays = make(data)
         both.wait(timeout=20)  # neither has found the other's
         return arrays
 
-    monkeypatch.setattr(kernel, "_make", make_at_once)
+    monkeypatch.setattr(pixel_lists, "_make", make_at_once)
     with Pool(2, context=fork) as pool:
         for lists in pool.starmap(unkept, [(odd.folder, tmp_path)] * 2, chunksize=1):
             assert_lists_of(lists, odd)
     assert [path.name for path in tmp_path.iterdir()] == [odd.digest]
-    monkeypatch.setattr(kernel, "_make", pytest.fail)
+    monkeypatch.setattr(pixel_lists, "_make", pytest.fail)
     assert_lists_of(unkept(odd.folder, tmp_path), odd)
 
 

@@ -331,7 +331,10 @@ def test_the_readme_s_example_runs() -> None:
         ({"num_experts": 2, "top_k": 0}, "top_k = 0, but it must be at least 1"),
         ({"num_experts": 2, "top_k": 1, "recipe": "soup"}, "recipe 'soup' is unknown"),
         ({"num_experts": 4, "top_k": 1, "recipe": "gshard"}, "top_k = 1: gshard allows only k = 2"),
-        ({"num_experts": 4, "top_k": 2, "recipe": "dense-total"}, "top_k = 2: dense-total allows only k = 1"),
+        (
+            {"num_experts": 4, "top_k": 2, "recipe": "dense-total"},
+            "dense-total allows only k = 1",
+        ),
         (
             {"num_experts": 2, "top_k": 1, "capacity_factor": 0.0},
             "capacity_factor = 0.0, but it must be above 0",

@@ -1,6 +1,5 @@
 """A study cut into shards, trained by workers, and taken up again where it was left."""
 
-import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,13 +9,14 @@ import torch
 
 from moe.data.dataset import Dataset
 from moe.data.idx import write_idx
+from moe.engine import kernel
 from moe.errors import UserError
 from moe.study.grid import runs_of
 from moe.study.params import Params, Sweep, read_params
 from moe.study.runs import Run
 from moe.study.train_settings import Train
 from moe.study.workers import in_workers, worker_count
-from moe.train import shards
+from moe.train import run_key, shards
 from moe.train.run_key import run_keys
 from moe.train.run_store import Store
 from moe.train.shards import Epochs, cut, limits, train_study
@@ -196,7 +196,7 @@ def test_a_key_changes_with_all_that_the_result_depends_on() -> None:
 
     def key(params: Params = params, data: str = "d", run: Run = run, engine: str = "fused") -> str:
         engines = {"blog": engine}
-        return run_keys([run], params, data, cpu, engines)[run]
+        return run_keys([run], params.train, data, cpu, engines)[run]
 
     assert key() == key()
     assert key(data="other") != key()
@@ -206,32 +206,41 @@ def test_a_key_changes_with_all_that_the_result_depends_on() -> None:
     assert key(replace(params, runtime=replace(params.runtime, workers=7))) == key()
 
 
-def test_a_key_changes_with_the_code_that_computes(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    package = tmp_path / "moe"
-    shutil.copytree(ROOT / "moe", package)
-    monkeypatch.setattr(shards, "__file__", str(package / "shards.py"))
-
-    def changed_by(name: str) -> set[str]:
-        """The engines whose keys are others once a byte is added to a source."""
-        before = keys()
-        with (package / name).open("a") as file:
-            file.write("\n")
-        return {engine for engine, key in keys().items() if key != before[engine]}
-
+def test_a_key_changes_with_the_code_that_computes(monkeypatch: pytest.MonkeyPatch) -> None:
     def keys() -> dict[str, str]:
-        run = Run("blog", 2, 1, 1.0, 0)
+        run, cpu = Run("blog", 2, 1, 1.0, 0), torch.device("cpu")
         return {
-            engine: run_keys([run], small(), "d", torch.device("cpu"), {"blog": engine})[run]
+            engine: run_keys([run], small().train, "d", cpu, {"blog": engine})[run]
             for engine in ("fused", "kernel")
         }
 
-    for common in ("data.py", "gating.py", "layer.py", "recipes.py", "engine/__init__.py"):
+    def changed_by(name: str) -> set[str]:
+        """The engines whose keys are others once a byte is added to a source."""
+        before, read = keys(), run_key._bytes_of
+        with monkeypatch.context() as patched:
+            edited = ROOT / "moe" / name
+            assert edited.exists()
+            patched.setattr(
+                run_key, "_bytes_of", lambda file: read(file) + b"\n" * (file == edited)
+            )
+            return {engine for engine, key in keys().items() if key != before[engine]}
+
+    for common in ("data/batches.py", "recipes/gating.py", "model/layer.py", "engine/__init__.py"):
         assert changed_by(common) == {"fused", "kernel"}
+    assert changed_by("recipes/blog.py") == {"fused", "kernel"}
     assert changed_by("engine/fused.py") == {"fused"}
     assert changed_by("engine/kernel.c") == {"kernel"}
-    assert changed_by("tables.py") == changed_by("shards.py") == set()
+    for other in ("recipes/switch.py", "study/params.py", "study/tables.py", "train/shards.py"):
+        assert changed_by(other) == set()
+
+
+def test_a_key_changes_with_how_the_kernel_was_built(monkeypatch: pytest.MonkeyPatch) -> None:
+    run, cpu = Run("blog", 2, 1, 1.0, 0), torch.device("cpu")
+    before = run_keys([run], small().train, "d", cpu, {"blog": "kernel"})
+    assert "-ffp-contract=fast" in kernel.build()
+    build = kernel.build().replace("-ffp-contract=fast", "-ffp-contract=off")
+    monkeypatch.setattr(kernel, "build", lambda: build)
+    assert run_keys([run], small().train, "d", cpu, {"blog": "kernel"}) != before
 
 
 def test_a_device_that_is_not_there() -> None:

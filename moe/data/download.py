@@ -23,7 +23,7 @@ from moe.errors import without_secrets
 
 TIMEOUT = 20  # seconds without a byte
 LONGEST = 600  # seconds for a file, however steadily its bytes drip
-MOST_BYTES = 100_000_000  # of a file; the largest of Fashion-MNIST's has 26.4 million
+MOST_BYTES = 30_000_000  # of a file; the largest of Fashion-MNIST's has 26.4 million
 CHUNK = 1 << 16
 # A full or read-only disk here is no mirror's fault, and none of them can help.
 NOT_THE_MIRRORS = (errno.ENOSPC, errno.EROFS, errno.EDQUOT)

@@ -1,4 +1,4 @@
-"""Engines: each trains many runs at once and gives, for every run, what `MoE` alone would.
+"""Engines: each trains many runs and gives, for every run, what training `MoE` would give.
 
 HISTORY names what is recorded of a run after each epoch:
 network_loss, gate_loss, train_accuracy, dropped: means over the epoch's training batches

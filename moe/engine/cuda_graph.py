@@ -1,20 +1,19 @@
 """A step on fixed buffers: on a GPU captured as a CUDA graph once, then replayed.
 
-A step of the fused engine is about a hundred small operations; started one by one from Python they
-would keep a GPU waiting. A graph starts them all at once. What is captured is what runs on the CPU
-too: it may read and write only tensors that stay where they are, and may not ask the device for a
-value.
+A step of the fused engine is about a hundred small operations. Launched one by one from Python they
+would leave a GPU idle; a graph launches them all at once. The captured code is the code that runs
+on a CPU: it reads and writes only tensors that never move, and never reads a value back.
 """
 
 from collections.abc import Callable
 
 import torch
 
-WARM_UP = 3  # steps done the ordinary way first: libraries allocate their workspaces in them
+WARM_UP = 3  # steps run directly first, in which libraries allocate their workspaces
 
 
 class Replayed:
-    """step: works on fixed buffers; calling this does one step, whichever way."""
+    """step: works on fixed buffers. Calling the object runs one step, directly or as a graph."""
 
     def __init__(self, step: Callable[[], None], device: torch.device) -> None:
         self.step, self.device = step, device
@@ -43,4 +42,4 @@ class Replayed:
         self.graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(self.graph, stream=side):
             self.step()
-        self.graph.replay()  # capturing has computed nothing
+        self.graph.replay()  # capturing computes nothing

@@ -13,8 +13,7 @@ that on a GPU it is captured as one CUDA graph (moe/engine/replay.py).
 """
 
 import os
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from math import prod
 
 import torch
@@ -27,6 +26,7 @@ from moe.data.dataset import CLASSES, Dataset
 from moe.engine import HISTORY, Trained
 from moe.engine.cuda_graph import Replayed
 from moe.engine.packing import Layout
+from moe.engine.products import product
 from moe.model.layer import initial_weights
 from moe.recipes import recipe_named
 from moe.recipes.gating import RouterInputs, Routing, bias_step
@@ -69,7 +69,7 @@ def train(
 
 
 def bytes_per_expert(settings: Train, inputs: int) -> int:
-    """About the memory that an expert takes in a stack of many, of whatever recipe."""
+    """About how much memory an expert takes in a large stack, for any recipe."""
     H, C = settings.hidden, CLASSES
     weights = (2 + H) * inputs + H + H * C + C
     # Of a batch: logits, hidden layer, output and routing, with their gradients and intermediates;
@@ -129,7 +129,7 @@ class Stack:
         )
 
     def _lay_out_buffers(self) -> None:
-        """What a step reads and writes beside the weights: tensors that stay where they are."""
+        """The buffers that a step reads and writes, besides the weights; they never move."""
         G, H, _ = self.parameters["w1"].shape
         B, S = self.settings.batch_size, len(self.layout.seeds)
         steps = len(self.x) // B
@@ -257,7 +257,7 @@ class Stack:
     ) -> None:
         """out = W xᵀ, W being the weights, each expert with the batch of its seed."""
         for group in self.layout.groups:
-            _product(group.of(weights), x[group.seeds].mT, group.of(out), precision)
+            product(group.of(weights), x[group.seeds].mT, group.of(out), precision)
 
     def _gradient_of(
         self,
@@ -268,7 +268,7 @@ class Stack:
     ) -> None:
         """The gradient of the weights that made out = W xᵀ."""
         for group in self.layout.groups:
-            _product(group.of(d_out), x[group.seeds], group.of(self.gradients[name]), precision)
+            product(group.of(d_out), x[group.seeds], group.of(self.gradients[name]), precision)
 
     def _drawn(self) -> Float[Tensor, "R E B"] | None:
         """The step's random numbers of each run's experts."""
@@ -377,31 +377,3 @@ def _transposed(name: str, values: Tensor) -> Tensor:
 def _views(flat: Tensor, shapes: dict[str, tuple[int, ...]]) -> dict[str, Tensor]:
     parts = flat.split([prod(shape) for shape in shapes.values()])
     return {name: part.view(shapes[name]) for name, part in zip(shapes, parts, strict=True)}
-
-
-def _product(
-    a: Float[Tensor, "S M K"],
-    b: Float[Tensor, "S K N"],
-    out: Float[Tensor, "S M N"],
-    precision: str,
-) -> None:
-    """out = a b, with the factors rounded as precision says; the sums are float32 in any case."""
-    if precision == "bf16":
-        out.copy_(torch.bmm(a.bfloat16(), b.bfloat16()))
-    elif precision == "tf32":
-        with _tf32():
-            torch.bmm(a, b, out=out)
-    else:
-        torch.bmm(a, b, out=out)
-
-
-@contextmanager
-def _tf32() -> Iterator[None]:
-    """Float32 products on a GPU may round their factors to TF32."""
-    matmul = torch.backends.cuda.matmul
-    before = matmul.fp32_precision
-    matmul.fp32_precision = "tf32"
-    try:
-        yield
-    finally:
-        matmul.fp32_precision = before

@@ -1,16 +1,16 @@
 """The run-major kernel, for CPUs: one run after another, each through its whole training.
 
-It touches only non-zero pixels, a fifth of all, and chosen experts, so that a step costs a
-twentieth of the dense stack's operations and hardly more with more experts, and a run's state
-mostly stays in its core's cache. The work is done by kernel.c, which the package's build compiles
-where there is a compiler. This module holds what it works on, and calls it for a tenth of a second
-at a time, so that Ctrl-C is heard.
+It reads only non-zero pixels, a fifth of all, and computes only chosen experts. A step takes a
+twentieth of the operations of the dense stack, hardly more with more experts, and the state of a
+run mostly fits in the cache of its core. The work is done by kernel.c, which the build of the
+package compiles if there is a compiler. This module holds the arrays that it works on, and calls it
+for a tenth of a second at a time, so that Ctrl-C is handled soon.
 
 Axes: N images, D inputs, E experts, H hidden, C classes. For kernel.c a row of E, H or C weights is
 padded to whole vectors.
 
-A run's bits depend on its cell, the settings, the data and the instruction set alone: never on the
-runs beside it, nor on how the time was cut.
+The bits of a run depend only on its cell, the settings, the data and the instruction set: not on
+other runs, and not on where its training is split into calls.
 """
 
 import ctypes
@@ -45,7 +45,7 @@ BY_INPUT = ("router.weight", "experts.w1")  # parts whose second axis is D
 
 
 class LevelError(UserError, ValueError):
-    """MOE_KERNEL_LEVEL asks for what there is not."""
+    """MOE_KERNEL_LEVEL names a level that is unknown, or that this machine does not have."""
 
 
 def available() -> bool:
@@ -299,7 +299,8 @@ class _Sums(ctypes.Structure):
 
 @functools.cache
 def _library() -> ctypes.CDLL:
-    """What setup.py made of kernel.c; OSError, in one line, if it is not there or not of it."""
+    """The library that setup.py built from kernel.c; OSError, in one line, if it is missing or was
+    built from another source."""
     source = Path(__file__).with_name("kernel.c")
     built = [source.with_name(f"_kernel{suffix}") for suffix in EXTENSION_SUFFIXES]
     library = next((path for path in built if path.exists()), None)

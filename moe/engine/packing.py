@@ -60,21 +60,21 @@ class Layout:
         self.is_padding = (self.expert_at == len(experts)).view(self.shape)
 
     def padded(self, packed: Float[Tensor, "rows B"]) -> Float[Tensor, "R E B"]:
-        """Experts by run; the last of the G + 1 rows is what those get that a run does not have."""
+        """Experts by run. Row G, the last one, is padding, for experts that a run lacks."""
         return packed.index_select(0, self.expert_at).view(*self.shape, -1)
 
     def packed(self, padded: Float[Tensor, "R E B"]) -> Float[Tensor, "G B"]:
-        """The experts that there are."""
+        """The inverse of padded, without the padding."""
         return padded.reshape(-1, padded.shape[-1]).index_select(0, self.slot)
 
     def to_experts(self, of_run: Float[Tensor, "R *rest"]) -> Float[Tensor, "G *rest"]:
-        """Each run's values for each of its experts."""
+        """The values of a run, repeated for each of its experts."""
         return of_run.index_select(0, self.run_of)
 
     def sum_over_experts(self, packed: Float[Tensor, "G N"]) -> Float[Tensor, "R N"]:
         """Each run's sum over its experts, in their order: the same bits every time on any device.
 
-        (index_add_ on a GPU adds in whatever order its threads arrive.)
+        (index_add_ on a GPU adds in the order in which its threads arrive.)
         """
         return embedding_bag(self.all_experts, packed, self.first_expert, mode="sum")
 

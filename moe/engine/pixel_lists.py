@@ -52,10 +52,10 @@ ARRAYS = ("columns", *(f"{part}_{of}" for part in ("train", "test") for of in Li
 
 @functools.lru_cache(maxsize=1)
 def pixel_lists(data: Dataset, cache: Path = CACHE) -> PixelLists:
-    """The lists of a data set, mapped from its folder in the cache, where they are made if need be.
+    """The lists of a data set, mapped from its folder in the cache; made first if they are missing.
 
-    Any number of processes may do so at once. Where the folder cannot be written, the lists are
-    this process's own.
+    Several processes may do this at once. If the folder cannot be written, the lists stay in this
+    process.
     """
     folder = cache / data.digest
     arrays = _read(folder)
@@ -94,21 +94,21 @@ def _lists(x: UInt8[np.ndarray, "N D"], columns: Int64[np.ndarray, " D"]) -> Lis
 
 
 def _write(folder: Path, arrays: dict[str, np.ndarray]) -> None:
-    """Under another name first, so that nobody sees half of it."""
+    """Write atomically: under another name, then renamed."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     unfinished = Path(tempfile.mkdtemp(prefix="unfinished-", dir=folder.parent))
     try:
         for name, array in arrays.items():
             np.save(unfinished / f"{name}.npy", array)
         (unfinished / "sha256").write_text(_digest(unfinished))
-        shutil.rmtree(folder, ignore_errors=True)  # it was damaged, or another process was quicker
+        shutil.rmtree(folder, ignore_errors=True)  # damaged, or written by another process
         unfinished.rename(folder)
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
 
 
 def _read(folder: Path) -> dict[str, np.ndarray] | None:
-    """The arrays, mapped; None if they are not there or not as they were written."""
+    """The arrays, mapped; None if they are missing or damaged."""
     try:
         if (folder / "sha256").read_text() != _digest(folder):
             return None

@@ -4,6 +4,7 @@ Every number that a user may change is in that file and nowhere else, so the fie
 defaults.
 """
 
+import re
 import reprlib
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -188,7 +189,7 @@ def _one_line(error: ValidationError) -> str:
     rule = first["msg"].removeprefix("Value error, ")
     if not keys:  # a rule of the whole file names its own key and value
         return rule
-    if key.startswith("sweeps") and ": " in rule:  # and so do those of a sweep
+    if re.match(r"(ne|k|lc): ", rule):  # and so do those of a sweep
         return f"{key}.{rule}{more}"
     return f"{key}: {_shown(first['input'])}: {rule[0].lower()}{rule[1:]}{more}"
 

@@ -22,12 +22,13 @@ def import_closure(file: str) -> set[str]:
     new = {file}
     while new:
         reached |= new
-        new = {found for known in new - {LAZY} for found in _imported_by(known)} - reached
+        new = {found for known in new - {LAZY} for found in imported_by(known)} - reached
     return reached
 
 
 @functools.cache
-def _imported_by(file: str) -> frozenset[str]:
+def imported_by(file: str) -> frozenset[str]:
+    """What a file imports itself."""
     modules = set()
     for node in ast.walk(ast.parse((ROOT / file).read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
