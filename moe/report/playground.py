@@ -31,7 +31,7 @@ ENGINE = (
     "random",
     "dense-total",
 )
-TRAINER = ["random.js", "math.js", "engine.js", "worker.js"]
+TRAINER = ["random.js", "math.js", "images.js", "engine.js", "worker.js"]
 SCRIPTS = ["../common.js", "panels.js", "pad.js", "tour.js", "page.js"]
 STYLES = ["../common.css", "playground.css"]
 MAP_FILE = "map.json"  # where each test image is placed

@@ -3,11 +3,10 @@
 It is the model of the Python layer `MoE`; a test trains both side by side.
 
 Axes: B batch, D inputs, E experts, K chosen, H hidden units, C classes. Row n of a (B, E) array begins
-at n * E. The router and the noise are (D, L), L being E rounded up to whole groups of LANES.
+at n * E. The router and the noise are (D, L), L being E rounded up to whole groups of LANES; H is whole groups.
 
 Nothing here knows of a page: it runs in a worker, in a page and in Node. */
 
-const LANES = 4;
 const ADAM = { decay1: 0.9, decay2: 0.999, epsilon: 1e-8 }; // torch.optim.Adam's defaults
 
 /* gates: how they follow from the logits. balance: the gate loss. onlyK: the one k that is allowed.
@@ -22,27 +21,6 @@ const RECIPES = {
   random: { gates: "top-k softmax", balance: "importance", frozenRouter: true },
   "dense-total": { gates: "all", frozenRouter: true, onlyK: 1 },
 };
-
-/** Images as lists of lit pixels: those of image n are at starts[n] … starts[n + 1] - 1. */
-class Images {
-  /** bytes (N, D): grey values 0 … 255, which become 0 … 1. labels (N,). */
-  constructor(bytes, labels, Float = Float32Array) {
-    const inputs = bytes.length / labels.length;
-    const lit = bytes.reduce((sum, grey) => sum + (grey > 0), 0);
-    Object.assign(this, { count: labels.length, labels, starts: new Int32Array(labels.length + 1) });
-    this.pixels = new Uint16Array(lit);
-    this.values = new Float(lit);
-    for (let n = 0, at = 0; n < this.count; n++) {
-      for (let d = 0; d < inputs; d++) {
-        const grey = bytes[n * inputs + d];
-        if (grey === 0) continue;
-        this.pixels[at] = d;
-        this.values[at++] = grey / 255;
-      }
-      this.starts[n + 1] = at;
-    }
-  }
-}
 
 class MixtureOfExperts {
   /** capacity: images in the largest batch. Float: Float64Array to compare with other programs. */
@@ -70,7 +48,7 @@ class MixtureOfExperts {
     for (const name of ["importance", "slots", "probs", "load", "pullImportance", "pullProbs", "pullLoad", "dNoisy", "dMargin"]) {
       this[name] = new Float64Array(experts);
     }
-    for (const name of ["dLogits", "dNoise"]) this[name] = new Float64Array(L);
+    for (const name of ["lanes", "dLogits", "dNoise"]) this[name] = new Float64Array(L);
     this.dHidden = new Float64Array(hidden);
     this.dAnswer = new Float64Array(classes);
   }
@@ -141,34 +119,18 @@ class MixtureOfExperts {
     }
   }
 
-  /** x · W of a router matrix, LANES experts at a time. */
+  /** x · W of a router matrix into row n. */
   project(images, image, n, offset, into) {
-    const { weights, L } = this, { pixels, values } = images;
-    for (let lane = 0; lane < this.E; lane += LANES) {
-      let [a, b, c, d] = [0, 0, 0, 0];
-      for (let i = images.starts[image]; i < images.starts[image + 1]; i++) {
-        const value = values[i], at = offset + pixels[i] * L + lane;
-        a += value * weights[at];
-        b += value * weights[at + 1];
-        c += value * weights[at + 2];
-        d += value * weights[at + 3];
-      }
-      const at = n * this.E + lane, left = this.E - lane;
-      into[at] = a;
-      if (left > 1) into[at + 1] = b;
-      if (left > 2) into[at + 2] = c;
-      if (left > 3) into[at + 3] = d;
-    }
+    this.lanes.fill(0);
+    gather(images, image, this.weights, offset, this.L, this.lanes, 0);
+    for (let e = 0; e < this.E; e++) into[n * this.E + e] = this.lanes[e];
   }
 
   /** The hidden units of slot j, from expert e, and its answer (C,). */
   ask(images, image, e, j) {
     const { weights, hidden, answers, H, C } = this, first = this.expertAt(e), h0 = j * H, c0 = j * C;
     for (let h = 0; h < H; h++) hidden[h0 + h] = weights[first + this.b1 + h];
-    for (let i = images.starts[image]; i < images.starts[image + 1]; i++) {
-      const value = images.values[i], at = first + images.pixels[i] * H;
-      for (let h = 0; h < H; h++) hidden[h0 + h] += value * weights[at + h];
-    }
+    gather(images, image, weights, first, H, hidden, h0);
     for (let c = 0; c < C; c++) answers[c0 + c] = weights[first + this.b2 + c];
     for (let h = 0; h < H; h++) {
       const active = hidden[h0 + h] = Math.max(0, hidden[h0 + h]), at = first + this.w2 + h * C;
@@ -309,15 +271,12 @@ class MixtureOfExperts {
         }
         gradient[first + this.b1 + h] += dHidden[h];
       }
-      for (let i = images.starts[image]; i < images.starts[image + 1]; i++) {
-        const value = images.values[i], at = first + images.pixels[i] * H;
-        for (let h = 0; h < H; h++) gradient[at + h] += value * dHidden[h];
-      }
+      scatter(images, image, dHidden, gradient, first, H);
     }
     if (this.recipe.frozenRouter) return;
     this.backwardGates(n);
-    this.backwardProject(images, image, this.dLogits, 0);
-    if (this.recipe.noise) this.backwardProject(images, image, this.dNoise, this.D * this.L);
+    scatter(images, image, this.dLogits, gradient, 0, this.L);
+    if (this.recipe.noise) scatter(images, image, this.dNoise, gradient, this.D * this.L, this.L);
   }
 
   /** From the gates' gradient, and the gate loss's, to the logits' (and the noise's), for one image. */
@@ -363,21 +322,6 @@ class MixtureOfExperts {
     for (let e = 0; e < E; e++) {
       dLogits[e] = dNoisy[e] + dMargin[e];
       dNoise[e] = (dNoise[e] + dNoisy[e] * this.draws[row + e]) / (1 + Math.exp(-this.noiseLogits[row + e]));
-    }
-  }
-
-  backwardProject(images, image, d, offset) {
-    const { gradient, L } = this;
-    for (let lane = 0; lane < this.E; lane += LANES) {
-      const d0 = d[lane], d1 = d[lane + 1], d2 = d[lane + 2], d3 = d[lane + 3];
-      if (d0 === 0 && d1 === 0 && d2 === 0 && d3 === 0) continue;
-      for (let i = images.starts[image]; i < images.starts[image + 1]; i++) {
-        const value = images.values[i], at = offset + images.pixels[i] * L + lane;
-        gradient[at] += value * d0;
-        gradient[at + 1] += value * d1;
-        gradient[at + 2] += value * d2;
-        gradient[at + 3] += value * d3;
-      }
     }
   }
 
