@@ -85,7 +85,7 @@ format: $(READY) ## let ruff put the code in order
 	ruff check --fix .
 	ruff format .
 
-cache: $(READY) ## what the store of finished runs holds
+cache: $(READY) ## what the store of finished runs holds; sizes of the store, weights/ and DVC's cache
 	@python -m stages.cache
 
 clean: ## remove copies of the pipeline and what tools leave behind, never results
@@ -98,14 +98,15 @@ clean-cache: ## empty the store of finished runs
 # and dvc.lock; the same store of finished runs, downloads, DVC cache and MLflow. The study of the
 # routers is the main report's alone: copies have its table empty.
 define copy_of_pipeline
-	mkdir -p .work/$(1)/.dvc .work/$(1)/reports .cache .dvc/cache
+	mkdir -p .work/$(1)/.dvc/plots .work/$(1)/reports .cache .dvc/cache
 	rm -rf .work/$(1)/moe .work/$(1)/stages .work/$(1)/extensions .work/$(1)/reports/template
 	cp -R moe stages extensions dvc.yaml .dvcignore .work/$(1)/
 	cp -R reports/template .work/$(1)/reports/
+	cp .dvc/plots/* .work/$(1)/.dvc/plots/
 	cp studies/$(1).yaml .work/$(1)/params.yaml
 	mkdir -p .work/$(1)/results .work/$(1)/benchmarks
 	cp benchmarks/results.json .work/$(1)/benchmarks/
 	head -n 1 results/routers.csv > .work/$(1)/results/routers.csv
 	ln -sfn ../../.cache .work/$(1)/.cache
-	printf '[core]\n    no_scm = true\n    analytics = false\n    check_update = false\n[cache]\n    dir = ../../../.dvc/cache\n' > .work/$(1)/.dvc/config
+	printf '[core]\n    no_scm = true\n    analytics = false\n    check_update = false\n[cache]\n    dir = ../../../.dvc/cache\n    type = "hardlink,symlink,copy"\n' > .work/$(1)/.dvc/config
 endef

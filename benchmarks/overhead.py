@@ -28,12 +28,12 @@ from moe.study.tables import RESULTS_DIR
 from moe.study.workers import in_workers, worker_count
 from moe.train.ray_executor import in_cluster
 from moe.train.run_store import Store, pack
-from moe.train.shards import EXPERTS_PER_SHARD, SEEDS_PER_SHARD, Limits, Shard, Task, cut
+from moe.train.shards import EXPERTS_PER_SHARD, SEEDS_PER_SHARD, Limits, Shard, cut
 
 PIXELS, CLASSES = 784, 10  # of MNIST
 KEY = "0" * 64
 
-Over = Callable[[Any, list[Task], Path], Iterator[Any]]
+Over = Callable[[Any, list[Shard], Path], Iterator[Any]]
 
 
 @click.command()
@@ -44,8 +44,7 @@ def main(count: int, repeats: int) -> None:
     params = read_params()
     runs = runs_of(params.sweeps)
     pieces = list(cut(runs, Limits(EXPERTS_PER_SHARD, SEEDS_PER_SHARD)))
-    shards = itertools.islice(itertools.cycle(pieces), count)
-    tasks = [Task(shard, [KEY] * len(shard)) for shard in shards]
+    tasks = list(itertools.islice(itertools.cycle(pieces), count))
     print(f"{datetime.date.today()}, {os.cpu_count()} cores, median of {repeats} repeats (range)")
     print(f"study: {len(runs):,} runs in {len(pieces)} shards")
     with tempfile.TemporaryDirectory() as name:
@@ -68,7 +67,7 @@ def main(count: int, repeats: int) -> None:
 
 def sizes(params: Params, pieces: list[Shard], folder: Path) -> int:
     """Print what the results of a study weigh, and what its store takes; bytes of an entry."""
-    entries = [packed(piece, params, str(number)) for number, piece in enumerate(pieces)]
+    entries = [packed(piece, params) for piece in pieces]
     runs = sum(map(len, pieces))
     entry = round(sum(map(len, entries)) / len(entries))
     tables = sum(path.stat().st_size for path in RESULTS_DIR.glob("*.csv"))
@@ -76,9 +75,10 @@ def sizes(params: Params, pieces: list[Shard], folder: Path) -> int:
     print(f"entry of the store: {entry / 1e6:.2f} MB a shard, {each / 1e3:.0f} kB a run")
     print(f"tables in results/: {tables / runs / 1e3:.2f} kB a run")
     store, adding = Store(folder), []
-    for content in entries:
+    for number, (piece, content) in enumerate(zip(pieces, entries, strict=True)):
+        names = {f"{KEY}{number}-{place}": str(run) for place, run in enumerate(piece)}
         begin = time.perf_counter()
-        store.add(content)
+        store.add(content, names)
         adding.append(1000 * (time.perf_counter() - begin))
     begin = time.perf_counter()
     store.find({f"{KEY}{number}-0" for number in range(len(entries))})
@@ -87,34 +87,34 @@ def sizes(params: Params, pieces: list[Shard], folder: Path) -> int:
     return entry
 
 
-def packed(shard: Shard, params: Params, name: str) -> bytes:
+def packed(shard: Shard, params: Params) -> bytes:
     """An entry as large as the shard's own, of untrained models."""
     import torch
 
     history = torch.zeros(params.train.epochs, len(HISTORY))
     trained = {}
-    for place, run in enumerate(shard):
+    for run in shard:
         model = MoE(PIXELS, params.train.hidden, CLASSES, run.ne, run.k, run.recipe, seed=0)
-        trained[f"{KEY}{name}-{place}"] = Trained(model.state_dict(), history.clone())
-    return pack(trained, dict.fromkeys(trained, str(shard[0])))
+        trained[str(run)] = Trained(model.state_dict(), history.clone())
+    return pack(trained)
 
 
 # --- over an executor
 
 
-def over_workers(function: Any, tasks: list[Task], data: Path) -> Iterator[Any]:
+def over_workers(function: Any, tasks: list[Shard], data: Path) -> Iterator[Any]:
     return in_workers(function, tasks, worker_count("auto"))
 
 
-def over_ray(function: Any, tasks: list[Task], data: Path) -> Iterator[Any]:
+def over_ray(function: Any, tasks: list[Shard], data: Path) -> Iterator[Any]:
     return in_cluster(function, tasks, data, on_gpu=False)
 
 
-def empty_here(task: Task, send: Any, size: int) -> bytes:
+def empty_here(task: Shard, send: Any, size: int) -> bytes:
     return bytes(size)
 
 
-def empty(task: Task, folder: Path, send: Any, size: int) -> bytes:
+def empty(task: Shard, folder: Path, send: Any, size: int) -> bytes:
     return bytes(size)
 
 

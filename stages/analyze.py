@@ -3,13 +3,14 @@
 results/history.csv       a row per run and epoch: what training recorded, as it stands in weights/
 results/slots.csv         a row per run and expert: test images of each digit that choose it
 results/coactivation.csv  a row per run and pair of experts: test images that choose both
-results/runs.csv          a row per run: everything that is one number
-results/accuracy_over_ne.csv  for `dvc plots`: mean accuracy at k = 2 (1 at ne = 1), lc = 1
+results/runs.csv          a row per run: everything that is one number; diverged: 1 where a loss or
+                          a weight is not finite
+results/plots/            a table for each plot of `dvc plots`
 results/digits.csv        a row per seed-0 run and pictured digit: its gates
 results/pictures/         a PNG per seed-0 trial, its experts from left to right: above, the router
                           weights, grey 128 being 0; below, the mean image that the expert receives;
                           digits.png: the pictured digits
-reports/metrics.json      the study's headline numbers, a DVC metric
+reports/metrics.json      the study's headline numbers, for `dvc metrics` and `dvc exp show`
 """
 
 import json
@@ -31,6 +32,8 @@ def analyze() -> None:
     import pandas as pd
 
     from moe.analysis import expert_images as pictures
+    from moe.analysis.divergence import split
+    from moe.analysis.dvc_metrics import headline, write_plots
     from moe.data.dataset import CLASSES, Dataset
     from moe.model.weights import HISTORY_FILE
     from moe.study.grid import runs_of
@@ -59,8 +62,10 @@ def analyze() -> None:
     measures = pd.DataFrame([run._asdict() | r["measures"] for run, r in by_run.items()])
     joined = evaluation.merge(_of_training(history), on=RUN_KEYS).merge(measures, on=RUN_KEYS)
     write_table(joined, RESULTS_DIR / "runs.csv")
-    write_table(accuracy_over_ne(joined), RESULTS_DIR / "accuracy_over_ne.csv")
-    METRICS_FILE.write_text(json.dumps(headline(joined), indent=2) + "\n")
+    finite, _ = split(joined)
+    confusion = read_table(RESULTS_DIR / "confusion.csv")
+    write_plots(finite, history, confusion, RESULTS_DIR / "plots")
+    METRICS_FILE.write_text(json.dumps(headline(finite), indent=2) + "\n")
 
     digits = pictures.draw_digits(Dataset(), params.analyze.pictured_digits)
     write_table(pictures.gates_of(digits), RESULTS_DIR / "digits.csv")
@@ -75,6 +80,7 @@ def analyze_cohort(seed: int, send: object, null_tables: int) -> dict[Any, dict[
 
     from moe.analysis import expert_images as pictures
     from moe.analysis import routing_metrics as routing
+    from moe.analysis.divergence import COLUMN, has_diverged
     from moe.data.batches import pixels
     from moe.data.dataset import Dataset
     from moe.model.weights import read_models
@@ -82,6 +88,7 @@ def analyze_cohort(seed: int, send: object, null_tables: int) -> dict[Any, dict[
     data = Dataset()
     x, labels = pixels(data.test_x), data.test_y.numpy()
     grey = data.test_x.numpy().astype(np.float32)
+    losses = _losses(seed)
     cohort = {}
     for run, model in read_models(seed):
         routed = routing.route(model, x)
@@ -113,9 +120,27 @@ def analyze_cohort(seed: int, send: object, null_tables: int) -> dict[Any, dict[
                 "nmi_null": routing.nmi_null(slots, null_tables, rng),
                 "experts_per_class": routing.experts_per_class(slots),
                 "classes_per_expert": routing.classes_per_expert(slots),
+                COLUMN: int(has_diverged(model.state_dict().values(), losses[run])),
             },
         }
     return cohort
+
+
+def _losses(seed: int) -> dict[Any, list[float]]:
+    """Of every run of a seed: its losses after each epoch, and on the test set."""
+    import pandas as pd
+
+    from moe.analysis.divergence import LOSSES
+    from moe.model.weights import HISTORY_FILE
+    from moe.study.runs import RUN_KEYS, Run
+    from moe.study.tables import RESULTS_DIR, read_table
+
+    tables = [read_table(path) for path in (HISTORY_FILE, RESULTS_DIR / "evaluation.csv")]
+    of_seed = pd.concat([table[table["seed"] == seed] for table in tables])
+    return {
+        Run(*key): rows[list(LOSSES)].to_numpy().ravel().tolist()
+        for key, rows in of_seed.groupby(RUN_KEYS)
+    }
 
 
 def _of_training(history: Any) -> Any:
@@ -129,34 +154,6 @@ def _of_training(history: Any) -> Any:
         router_grad_norm=("router_grad_norm", "mean"),
         router_grad_norm_max=("router_grad_norm_max", "max"),
     ).reset_index()
-
-
-def accuracy_over_ne(runs: Any) -> Any:
-    """A row per ne, a column per recipe."""
-    of_curve = runs[(runs["lc"] == 1) & (runs["k"] == runs["ne"].clip(upper=2))]
-    return of_curve.pivot_table("accuracy", "ne", "recipe").reset_index()
-
-
-def headline(runs: Any) -> dict[str, Any]:
-    """Runs, mean and best accuracy of each recipe, and its base accuracy, ne = 1.
-
-    best: of a trial's mean over seeds. Recipes without ne = 1 have no base.
-    """
-    from moe.study.runs import TRIAL_KEYS, Trial
-
-    metrics: dict[str, Any] = {"runs": len(runs), "trials": 0, "recipes": {}}
-    for recipe, of_recipe in runs.groupby("recipe"):
-        trials = of_recipe.groupby(TRIAL_KEYS)["accuracy"].mean()
-        base = of_recipe.loc[of_recipe["ne"] == 1, "accuracy"]
-        metrics["trials"] += len(trials)
-        metrics["recipes"][recipe] = {
-            "runs": len(of_recipe),
-            "mean_accuracy": round(of_recipe["accuracy"].mean(), 5),
-            "best_accuracy": round(trials.max(), 5),
-            "best_trial": str(Trial(*trials.idxmax())),
-            **({"base_accuracy": round(base.mean(), 5)} if len(base) else {}),
-        }
-    return metrics
 
 
 if __name__ == "__main__":

@@ -22,6 +22,7 @@ from moe.errors import UserError
 
 LOCK = Path(".stage.lock")
 STARTED_BY_DVC = "DVC_STAGE"  # a variable that DVC sets for the commands of its stages
+CHECKOUT = "DVC_ROOT"  # likewise: the checkout, also where its experiment runs in a copy
 GRACE = 1.8  # seconds that an interrupted command has to leave all in order
 POLL_SECONDS = 0.2
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -53,6 +54,21 @@ def when_interrupted(say: Callable[[], str], do: Callable[[], None]) -> None:
     _interruption = Interruption(say, do)
 
 
+def use_checkout() -> None:
+    """Use the checkout's store, downloads, MLflow and kernel in the copy of an experiment.
+
+    DVC runs `dvc exp run --queue` and `--temp` in a copy without what git ignores.
+    """
+    root, here = Path(os.environ.get(CHECKOUT, ".")).resolve(), Path.cwd().resolve()
+    if not here.is_relative_to(root / ".dvc/tmp"):
+        return
+    os.environ.setdefault("MLFLOW_TRACKING_URI", f"sqlite:///{root}/mlflow.db")
+    (root / ".cache").mkdir(exist_ok=True)
+    for path in (root / ".cache", *root.glob("moe/engine/*.so")):
+        with contextlib.suppress(FileExistsError):
+            (here / path.relative_to(root)).symlink_to(path)
+
+
 def command(function: Callable[[], None]) -> click.Command:
     """A click command that only reads."""
 
@@ -63,6 +79,7 @@ def command(function: Callable[[], None]) -> click.Command:
         if STARTED_BY_DVC in os.environ:
             threading.Thread(target=_end_with, args=[os.getppid()], daemon=True).start()
         try:
+            use_checkout()
             function()
         except (UserError, OSError) as error:
             raise _Refused(" ".join(str(error).split())) from None

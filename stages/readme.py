@@ -48,6 +48,12 @@ def filled(text: str, name: str, content: str) -> str:
 
 def result(claims: dict[str, Any], metrics: dict[str, Any]) -> str:
     """What one sees first."""
+    from moe.analysis.dvc_metrics import best_trials
+    from moe.study.runs import TRIAL_KEYS
+    from moe.study.tables import RESULTS_DIR, read_table
+
+    runs = read_table(RESULTS_DIR / "runs.csv")
+    trials = len(runs[TRIAL_KEYS].drop_duplicates())
     dropped = {
         recipe: claims["C7"][recipe]["beside"]["base models with a digit below 50 %"]
         for recipe in ("blog", "logits")
@@ -61,13 +67,13 @@ def result(claims: dict[str, Any], metrics: dict[str, Any]) -> str:
         f"{share['high']:.0%})"
         for recipe, share in dropped.items()
     }
-    best = max(metrics["recipes"].values(), key=lambda recipe: recipe["best_accuracy"])
+    best = max(metrics["best"], key=metrics["best"].get)
     curve_shown = ", ".join(f"{at['estimate']:.2f} at {lc}" for lc, at in curve.items())
     return f"""
 A blog, "Tutorial on Mixture of experts", once trained mixtures of small experts on MNIST, a single
 run of each, and told what the experts learn. Its formulas, tested values and figures are lost. This
 is the study again, reconstructed from its sentences: {metrics["runs"]:,} runs of
-{metrics["trials"]} trials, with seeds and intervals, every figure regenerated, every claim tested.
+{trials} trials, with seeds and intervals, every figure regenerated, every claim tested.
 
 ![Test accuracy over the number of experts, a line for each k](reports/figures/05-effect-of-k.svg)
 
@@ -80,7 +86,7 @@ is the study again, reconstructed from its sentences: {metrics["runs"]:,} runs o
   {shown["blog"]}; without it, in {shown["logits"]}.
 - **The weight of the gate loss helps, up to a point.** Mean accuracy over ne at k = 2 under
   `logits`, in per cent: {curve_shown}.
-- The best trial, `{best["best_trial"]}`, reaches {best["best_accuracy"]:.2%}.
+- The best trial, `{best_trials(runs)[best]}`, reaches {metrics["best"][best]:.2%}.
 
 """
 

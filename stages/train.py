@@ -10,20 +10,21 @@ from stages.command import stage, when_interrupted
 @stage
 def train() -> None:
     """Train every run of params.yaml that is not yet in the store."""
+    from moe.analysis.divergence import has_diverged, in_one_line, losses_of
     from moe.data.dataset import Dataset
     from moe.engine import HISTORY
-    from moe.model.weights import HISTORY_FILE, write_weights
+    from moe.model.weights import HISTORY_FILE, link_weights
     from moe.study.grid import runs_of
     from moe.study.params import read_params
     from moe.study.runs import RUN_KEYS
     from moe.study.tables import write_table
     from moe.tracking.live import Live
     from moe.train.run_store import Store
-    from moe.train.shards import Epochs, train_study
+    from moe.train.shards import Epochs, store_cohorts, train_study
     from stages.progress import TrainingProgress, shown
 
     params = read_params()
-    runs, data = runs_of(params.sweeps), Dataset()
+    runs, data, store = runs_of(params.sweeps), Dataset(), Store()
     progress = TrainingProgress(len(runs), params.train.epochs, len(data.train_x))
 
     def on_epochs(epochs: Epochs) -> None:
@@ -36,8 +37,8 @@ def train() -> None:
         do=live.interrupt,
     )
     with live, shown(progress):
-        trained = train_study(params, runs, data, Store(), on_epochs, progress.on_runs, print)
-    write_weights({run: result.weights for run, result in trained.items()})
+        trained = train_study(params, runs, data, store, on_epochs, progress.on_runs, print)
+    link_weights(store_cohorts(params, trained, data, store))
     columns = (*RUN_KEYS, "epoch", *HISTORY)
     write_table(
         (
@@ -47,6 +48,13 @@ def train() -> None:
         ),
         HISTORY_FILE,
     )
+    diverged = [
+        run
+        for run, result in trained.items()
+        if has_diverged(result.weights.values(), losses_of(result.history))
+    ]
+    if said := in_one_line(diverged, len(runs)):
+        print(said)
 
 
 if __name__ == "__main__":

@@ -363,10 +363,12 @@ def test_a_full_disk(small_disk: Path, finished: Copy, tmp_path: Path) -> None:
 
 def test_a_store_on_a_full_disk_keeps_what_it_had(small_disk: Path) -> None:
     store = Store(small_disk / "store")
-    store.add(b"a" * 1000)
+    kept = store.add(b"a" * 1000, {"a": "run a"})
     with pytest.raises(OSError, match="No space left"):
-        store.add(b"b" * 1_000_000)
-    assert [file.read_bytes() for file in store.folder.iterdir()] == [b"a" * 1000]
+        store.add(b"b" * 1_000_000, {"b": "run b"})
+    assert [file.read_bytes() for file in store.folder.glob("*.safetensors")] == [b"a" * 1000]
+    assert [entry.path for entry in store.entries()] == [kept]
+    assert not list(store.folder.glob("*.tmp"))
 
 
 def test_a_read_only_disk(small_disk: Path, finished: Copy, tmp_path: Path) -> None:

@@ -91,3 +91,15 @@ def test_track_depends_on_all_that_it_uploads() -> None:
 
     # params.yaml is covered by the stage's params.
     assert set(ARTIFACTS) - {"params.yaml"} <= set(STAGES["track"]["deps"])
+
+
+def test_freezing_the_stages_adds_a_line_to_each(tmp_path: Path) -> None:
+    """DVC writes the whole of dvc.yaml: in its own format and order, no other line changes."""
+    dvc = str(Path(sys.executable).with_name("dvc"))
+    before = (ROOT / "dvc.yaml").read_text()
+    (tmp_path / "dvc.yaml").write_text(before)
+    for command in (["init", "--no-scm", "-q"], ["freeze", *STAGES]):
+        subprocess.run([dvc, *command], cwd=tmp_path, check=True, capture_output=True)
+    after = (tmp_path / "dvc.yaml").read_text().splitlines()
+    assert after.count("    frozen: true") == len(STAGES)
+    assert [line for line in after if line != "    frozen: true"] == before.splitlines()

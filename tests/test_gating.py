@@ -29,18 +29,27 @@ def test_softmax_top_k_by_hand() -> None:
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-@pytest.mark.parametrize("size", [1, 2, 5, 130])
+@pytest.mark.parametrize("size", [1, 2, 5, 32, 33, 512])
 def test_ranks_are_the_places_in_a_stable_sort(size: int, dtype: torch.dtype) -> None:
     rng = np.random.default_rng(size)
     # Many ties, signed zeros, neighbouring floats, experts that a run does not have
     few = np.array([-np.inf, -1, -0.0, 0.0, 1, np.nextafter(np.float32(1), np.float32(2))])
-    for scores in (rng.choice(few, (2, 50, size)), rng.normal(size=(2, 50, size))):
+    # numpy sorts NaN last: as the largest, it is infinite here.
+    many = np.array([-np.inf, 1, np.inf, np.nan])
+    draws = (rng.choice(few, (2, 50, size)), rng.choice(many, (2, 50, size)))
+    for scores in (*draws, rng.normal(size=(2, 50, size))):
         given = torch.from_numpy(scores).to(dtype)
-        order = np.argsort(-given.numpy(), axis=-1, kind="stable")
+        order = np.argsort(
+            -np.nan_to_num(given.numpy(), nan=np.inf, posinf=np.inf, neginf=-np.inf),
+            axis=-1,
+            kind="stable",
+        )
         places = np.empty_like(order)
         np.put_along_axis(places, order, np.arange(size)[None, None], -1)
         assert gating.ranks(given).tolist() == places.tolist()
         assert gating.ranks(given.mT.contiguous().mT).tolist() == places.tolist()
+        for top_k in {1, min(2, size), size}:
+            assert gating.top_k_mask(given, top_k).tolist() == (places < top_k).tolist()
 
 
 def test_importance_and_cv_squared_by_hand() -> None:

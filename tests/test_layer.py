@@ -254,7 +254,7 @@ def test_without_a_seed_the_weights_come_from_torch_s_generator() -> None:
 
 
 def test_what_recipes_have_beside() -> None:
-    # shazeer starts with a spread of softplus(0) = ln 2 everywhere, loss-free with no bias.
+    # shazeer starts with a spread of softplus(0) + 0.01 everywhere, loss-free with no bias.
     shazeer = MoE(20, 6, 10, num_experts=3, top_k=1, recipe="shazeer").state_dict()
     assert shazeer["noise.weight"].shape == (3, 20)
     assert (shazeer["noise.weight"] == 0).all()
@@ -333,7 +333,7 @@ def test_the_readme_s_example_runs() -> None:
         ({"num_experts": 4, "top_k": 1, "recipe": "gshard"}, "top_k = 1: gshard allows only k = 2"),
         (
             {"num_experts": 4, "top_k": 2, "recipe": "dense-total"},
-            "dense-total allows only k = 1",
+            "top_k = 2: dense-total allows only k = 1",
         ),
         (
             {"num_experts": 2, "top_k": 1, "capacity_factor": 0.0},

@@ -121,9 +121,11 @@ def test_every_run_is_in_every_table(small: Copy) -> None:
     metrics = json.loads((small.folder / "reports/metrics.json").read_text())
     assert metrics["runs"] == 12
     blog = runs[runs["recipe"] == "blog"]
-    assert metrics["recipes"]["blog"]["mean_accuracy"] == pytest.approx(
-        blog["accuracy"].mean(), abs=1e-5
+    assert metrics["base"]["blog"] == pytest.approx(
+        blog.loc[blog["ne"] == 1, "accuracy"].mean(), abs=1e-5
     )
+    means = blog.groupby(["ne", "k"])["accuracy"].mean()
+    assert metrics["best"]["blog"] == pytest.approx(means.max(), abs=1e-5)
 
 
 def test_the_report_is_there(small: Copy) -> None:

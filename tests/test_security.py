@@ -63,7 +63,7 @@ def test_a_pickle_in_the_store_is_set_aside(tmp_path: Path) -> None:
     trace, said = tmp_path / "trace", []
     # Pickle's own words for os.mkdir(trace)
     code = f"cos\nmkdir\n(V{trace}\ntR.".encode()
-    (tmp_path / "0.safetensors").write_bytes(code)
+    Store(tmp_path).add(code, {"a": "run a"})
     assert Store(tmp_path, said.append).load({"a"}) == {}
     assert not trace.exists()
     assert len(said) == 1

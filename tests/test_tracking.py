@@ -31,7 +31,7 @@ from moe.data.batches import pixels
 from moe.data.dataset import Dataset
 from moe.data.download import fetch
 from moe.engine import HISTORY, fused
-from moe.model.weights import HISTORY_FILE, model_of, read_models, write_weights
+from moe.model.weights import HISTORY_FILE, model_of, read_models, weights_file
 from moe.study.grid import runs_of
 from moe.study.params import Params, Sweep, Track, read_params
 from moe.study.runs import RUN_KEYS, TRIAL_KEYS
@@ -39,6 +39,7 @@ from moe.study.train_settings import Train
 from moe.tracking import sync as tracking
 from moe.tracking.live import Live
 from moe.tracking.sync import Results, TrackingError, sync
+from moe.train.run_store import pack
 
 ROOT = Path(__file__).parent.parent
 SETTINGS = Train(epochs=2, batch_size=128, learning_rate=0.001, hidden=4)
@@ -61,10 +62,10 @@ def study(
     folder = tmp_path_factory.mktemp("study")
     runs = runs_of(params.sweeps)
     trained = fused.train(runs, mnist_5k, SETTINGS, torch.device("cpu"))
-    write_weights(
-        {run: result.weights for run, result in zip(runs, trained, strict=True)},
-        folder / "weights",
-    )
+    (folder / "weights").mkdir()
+    for seed in range(3):
+        cohort = {str(run): t for run, t in zip(runs, trained, strict=True) if run.seed == seed}
+        weights_file(seed, folder / "weights").write_bytes(pack(cohort))
     rows, history = [], []
     x, y = pixels(mnist_5k.test_x), mnist_5k.test_y.long()
     for run, result in zip(runs, trained, strict=True):

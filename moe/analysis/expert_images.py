@@ -59,9 +59,12 @@ def gates_of(digits: Digits) -> list[dict[str, Any]]:
 
 def draw_experts(run: Run, model: MoE, routed: Routed, grey: Float[np.ndarray, "N D"]) -> None:
     """Draw a PNG for a trial, its experts from left to right: above, the router weights, 128 being
-    0 and the largest of the trial at an end; below, the mean image that the expert gets."""
-    weights = model.router.weight.detach().numpy()
-    signed = 128 + 127 * weights / np.abs(weights).max()
+    0 and the largest of the trial at an end; below, the mean image that the expert gets.
+
+    Of a diverged run, weights that are not finite are drawn as 0.
+    """
+    weights = model.router.weight.detach().nan_to_num(0, 0, 0).numpy()
+    signed = 128 + 127 * weights / max(np.abs(weights).max(), np.finfo(np.float32).tiny)
     received = routing.mean_images(routed, grey)
     _save(np.stack([signed, received]).round(), picture_of(run.trial))
 

@@ -8,8 +8,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
+from moe.analysis.divergence import split, without
 from moe.statistics import mean_with_interval, slopes
-from moe.study.runs import RUN_KEYS, Trial
+from moe.study.runs import RUN_KEYS, Run, Trial
 from moe.study.tables import read_table
 
 DIGITS = range(10)
@@ -22,6 +23,7 @@ class Tables(NamedTuple):
     """What a study left in results/; folder: where; hidden: width of its experts.
 
     routers: runs.csv of the study of all recipes, or no rows; benchmark: what `make bench` found.
+    diverged: the runs of runs and routers whose loss or weights are not finite; no table has them.
     """
 
     folder: Path
@@ -33,6 +35,7 @@ class Tables(NamedTuple):
     coactivation: pd.DataFrame
     routers: pd.DataFrame
     benchmark: dict[str, Any] | None = None
+    diverged: Sequence[Run] = ()
 
     @property
     def recipes(self) -> list[str]:
@@ -45,14 +48,17 @@ def read_tables(folder: Path, hidden: int) -> Tables:
     """Read what the stages before wrote.
 
     A study of many recipes is itself the study of the routers; others have its table beside theirs.
+    Diverged runs are left out of all tables.
     """
     names = ("runs", "history", "confusion", "slots", "coactivation")
     runs, *others = (read_table(folder / f"{name}.csv") for name in names)
+    runs, diverged = split(runs)
+    others = [without(table, diverged) for table in others]
     has_many = runs["recipe"].nunique() >= FEWEST_ROUTERS
-    routers = runs if has_many else read_table(folder / "routers.csv")
+    routers, of_routers = (runs, []) if has_many else split(read_table(folder / "routers.csv"))
     benchmark = folder.parent / "benchmarks/results.json"
     found = json.loads(benchmark.read_text()) if benchmark.exists() else None
-    return Tables(folder, hidden, runs, *others, routers, found)
+    return Tables(folder, hidden, runs, *others, routers, found, (*diverged, *of_routers))
 
 
 def cells(table: pd.DataFrame, **wanted: Any) -> pd.DataFrame:

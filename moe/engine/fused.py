@@ -309,7 +309,7 @@ class Stack:
             weight = torch.full_like(self.loss_coef, self.settings.z_loss)
             terms.append((routing.z_loss, weight))
         terms = [term for term in terms if term[0].requires_grad]
-        if not terms:  # a frozen router, or none
+        if not terms or not self.recipe.trains_router:
             return [torch.zeros_like(out) for out in router_out]
         outputs, weights = zip(*terms, strict=True)
         return torch.autograd.grad(outputs, router_out, weights)

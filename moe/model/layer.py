@@ -1,12 +1,15 @@
 """The mixture-of-experts layer, one model at a time, as the textbooks write it.
 
-Axes: B batch, D inputs, E experts, H hidden, C classes.
+Axes: B batch, D inputs, E experts, H hidden, C classes; `*B` any leading axes.
 
 This is what users import and what every engine is tested against: written to be read, not to be
 fast.
 """
 
 import math
+import operator
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import NamedTuple
 
 import numpy as np
@@ -15,23 +18,25 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from moe.recipes import gating, recipe_named
+from moe.recipes import RECIPES, gating, recipe_named
 from moe.recipes.recipe import RouterInputs, Routing
+
+LOW_PRECISION = (torch.float16, torch.bfloat16)
 
 
 class Aux(NamedTuple):
     """What the router did, to balance it with and to look at.
 
     gate_loss: unweighted scalar; z_loss: the same, None for recipes without one.
-    gates: (B, E), zero where an expert does not see the input; chosen: (B, E), where it does.
+    gates: (*B, E), zero where an expert does not see the input; chosen: (*B, E), where it does.
     importance: (E,), gates summed over the batch.
     dropped: share of the slots that exceeded the experts' capacity.
     """
 
     gate_loss: Float[Tensor, ""]
-    gates: Float[Tensor, "B E"]
+    gates: Float[Tensor, "*B E"]
     importance: Float[Tensor, " E"]
-    chosen: Bool[Tensor, "B E"]
+    chosen: Bool[Tensor, "*B E"]
     z_loss: Float[Tensor, ""] | None
     dropped: Float[Tensor, ""] | None
 
@@ -57,17 +62,29 @@ class MoE(nn.Module):
 
     Parameters: router.weight (E, D); experts.w1 (E, D, H), .b1 (E, H), .w2 (E, H, C), .b2 (E, C).
     `shazeer` has noise.weight (E, D) too, and `loss-free` a buffer selection_bias (E,), which the
-    training loop moves with `balance`.
+    training loop moves with `balance`. The router of a control recipe does not train, and does not
+    require gradients.
+
+    The router and all that it decides are in float32 at least, under autocast and after .half() or
+    .bfloat16() too: with fewer digits, experts tie. So is the selection bias.
+
+    Where x is NaN, or a router weight, the outputs that depend on it are NaN.
+
+    torch.compile, torch.export (the batch may be dynamic), checkpointing and
+    DistributedDataParallel work. torch.func.vmap does not: how many inputs an expert gets depends
+    on the values, and vmap needs shapes that do not. A batch may have any number of leading axes
+    instead; many models at once are what moe.engine.fused is for.
 
     in_features, hidden_features, out_features: D, H, C.
     recipe: a name in `moe.recipes.RECIPES`.
     capacity_factor: in training, an expert of `switch` or `gshard` takes at most
-        capacity_factor · K · B / E slots of a batch; None: all.
+        ceil(capacity_factor · K · B / E) slots of a batch; None: all.
     seed: where the initial weights come from. Expert i's depend on (seed, i) alone, so models of
         different size share their experts. None draws the seed from torch's generator.
 
-    Raises ValueError for sizes below 1, top_k > num_experts or another than the recipe allows, a
-    capacity_factor that is not positive, and unknown recipes.
+    Raises TypeError for sizes that are no whole numbers; ValueError for sizes below 1, top_k >
+    num_experts or another than the recipe allows, a capacity_factor that is not positive or of a
+    recipe without capacity, and unknown recipes.
     """
 
     def __init__(
@@ -90,22 +107,31 @@ class MoE(nn.Module):
             "top_k": top_k,
         }
         for name, size in sizes.items():
+            if isinstance(size, bool) or not hasattr(size, "__index__"):
+                raise TypeError(f"{name} = {size!r}, but it must be a whole number")
             if size < 1:
                 raise ValueError(f"{name} = {size}, but it must be at least 1")
         if top_k > num_experts:
             raise ValueError(f"top_k = {top_k} is more than num_experts = {num_experts}")
         if capacity_factor is not None and not capacity_factor > 0:
             raise ValueError(f"capacity_factor = {capacity_factor}, but it must be above 0")
-        self.top_k = top_k
-        self.num_experts = num_experts
+        self.top_k = operator.index(top_k)
+        self.num_experts = operator.index(num_experts)
         self.capacity_factor = capacity_factor
         self.recipe = recipe_named(recipe)
         if reason := self.recipe.why_not_k(top_k):
             raise ValueError(f"top_k = {top_k}: {reason}")
+        if capacity_factor is not None and not self.recipe.has_capacity:
+            limited = ", ".join(name for name, other in RECIPES.items() if other.has_capacity)
+            raise ValueError(
+                f"capacity_factor = {capacity_factor}: {recipe} has no capacity; recipes with one: "
+                f"{limited}"
+            )
         self.router = nn.Linear(in_features, num_experts, bias=False)
+        self.router.requires_grad_(self.recipe.trains_router)
         if self.recipe.trainable_noise:
             self.noise = nn.Linear(in_features, num_experts, bias=False)
-            nn.init.zeros_(self.noise.weight)  # a spread of ln 2 everywhere, as in the paper
+            nn.init.zeros_(self.noise.weight)  # the same spread everywhere, as in the paper
         if self.recipe.selection_bias:
             self.selection_bias: Tensor
             self.register_buffer("selection_bias", torch.zeros(num_experts))
@@ -117,27 +143,32 @@ class MoE(nn.Module):
         )
 
     def forward(
-        self, x: Float[Tensor, "B D"], draws: Float[Tensor, "B E"] | None = None
-    ) -> tuple[Float[Tensor, "B C"], Aux]:
-        """The mixture's output (B, C), to go into a cross entropy, and what the router did.
+        self, x: Float[Tensor, "*B D"], draws: Float[Tensor, "*B E"] | None = None
+    ) -> tuple[Float[Tensor, "*B C"], Aux]:
+        """The mixture's output (*B, C), to go into a cross entropy, and what the router did.
 
+        x: with any leading axes, as nn.Linear takes it; together they are the batch. After an empty
+        one the gate loss is 0.
         draws: the step's random numbers, for recipes that need them in training; None takes them
         from torch's generator.
         """
+        batch, x = x.shape[:-1], x.reshape(-1, x.shape[-1])
+        draws = None if draws is None else draws.reshape(-1, self.num_experts)
         routing = self.recipe.route(self._router_inputs(x, draws))
-        output = x.new_zeros(len(x), self.experts.b2.shape[-1])
+        biases = self.experts.b2
+        output = x.new_zeros(x.shape[0], biases.shape[-1], dtype=biases.dtype)
         for expert in range(self.num_experts):
             rows = routing.chosen[:, expert].nonzero().squeeze(-1)
             expert_output = self.experts(x.index_select(0, rows), expert)
             if self.recipe.softmax_experts:
                 expert_output = expert_output.softmax(-1)
             gate = routing.gates[rows, expert].unsqueeze(-1)
-            output = output.index_add(0, rows, gate * expert_output)
-        return output, Aux(
+            output = output.index_add(0, rows, (gate * expert_output).to(output.dtype))
+        return output.reshape(*batch, output.shape[-1]), Aux(
             routing.gate_loss,
-            routing.gates,
+            routing.gates.reshape(*batch, self.num_experts),
             gating.importance(routing.gates),
-            routing.chosen,
+            routing.chosen.reshape(*batch, self.num_experts),
             routing.z_loss,
             routing.dropped,
         )
@@ -145,7 +176,7 @@ class MoE(nn.Module):
     def _router_inputs(
         self, x: Float[Tensor, "B D"], draws: Float[Tensor, "B E"] | None = None
     ) -> RouterInputs:
-        logits = self.router(x)
+        logits = self._router_product(self.router, x)
         if draws is None and self.training and self.recipe.draws:
             draw = torch.randn_like if self.recipe.draws == "normal" else torch.rand_like
             draws = draw(logits)
@@ -154,11 +185,27 @@ class MoE(nn.Module):
             self.top_k,
             self.num_experts,
             self.training,
-            self.noise(x) if self.recipe.trainable_noise else None,
+            self._router_product(self.noise, x) if self.recipe.trainable_noise else None,
             draws,
             self.selection_bias if self.recipe.selection_bias else None,
             self.capacity_factor,
         )
+
+    def _router_product(self, router: nn.Linear, x: Float[Tensor, "B D"]) -> Float[Tensor, "B E"]:
+        """x · W in float32 or, if the weights are, in float64."""
+        weight = router.weight if self.recipe.trains_router else router.weight.detach()
+        dtype = torch.promote_types(weight.dtype, torch.float32)
+        with _without_autocast(x.device.type):
+            return F.linear(x.to(dtype), weight.to(dtype))
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "MoE":
+        """What .to(), .half() and the like do: the selection bias stays in float32 at least, since
+        in bfloat16 0.5 + 0.001 is 0.5."""
+        before = self.selection_bias if self.recipe.selection_bias else None
+        super()._apply(fn, recurse)
+        if before is not None and self.selection_bias.dtype in LOW_PRECISION:
+            self.selection_bias = before.to(self.selection_bias.device)
+        return self
 
     @torch.no_grad()
     def route(self, x: Float[Tensor, "B D"]) -> Routing:
@@ -169,8 +216,15 @@ class MoE(nn.Module):
     def balance(self, aux: Aux, rate: float) -> None:
         """Move the selection bias of `loss-free` after a training step, by at most rate."""
         if self.recipe.selection_bias:
-            step = gating.bias_step(aux.chosen, self.num_experts)
+            step = gating.bias_step(aux.chosen.reshape(-1, self.num_experts), self.num_experts)
             self.selection_bias += rate * step.to(self.selection_bias.dtype)
+
+
+def _without_autocast(device_type: str) -> AbstractContextManager[object]:
+    """Autocast off, where the device has it."""
+    if torch.amp.is_autocast_available(device_type):
+        return torch.autocast(device_type, enabled=False)
+    return nullcontext()
 
 
 def initial_weights(

@@ -1,14 +1,16 @@
 """The trained weights of a study on disk: one safetensors file a seed, a cohort.
 
-A tensor is called `trial/parameter`, such as `blog/ne=4/k=2/lc=1/router.weight`, the parameters as
-in `MoE`. Files of fixed size class, few and large, suit DVC's cache better than one a run.
+A tensor is called `run/parameter`, such as `blog/ne=4/k=2/lc=1/seed=0/router.weight`, the
+parameters as in `MoE`; `run/history` is what training recorded. Files of fixed size class, few and
+large, suit DVC's cache better than one a run.
 """
 
+import os
+import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors import safe_open
 from torch import Tensor
 
 from moe.model.layer import MoE
@@ -18,20 +20,28 @@ WEIGHTS_DIR = Path("weights")
 HISTORY_FILE = WEIGHTS_DIR / "history.csv"  # what training recorded of them, by epoch
 
 
-def write_weights(weights: Mapping[Run, Mapping[str, Tensor]], folder: Path = WEIGHTS_DIR) -> None:
-    """Write every run's state dict. Raises OSError where the disk does not take it."""
+def link_weights(cohorts: Mapping[int, Path], folder: Path = WEIGHTS_DIR) -> None:
+    """Fill a folder with the file of each seed, as a hard link, or as a copy where there is none.
+
+    What was there goes first: DVC's cache may have links to it, so it is never written into.
+    Raises OSError where the disk does not take the files.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    for seed in sorted({run.seed for run in weights}):
-        cohort = {
-            f"{run.trial}/{name}": tensor
-            for run, state in weights.items()
-            if run.seed == seed
-            for name, tensor in state.items()
-        }
+    for path in folder.iterdir():
+        path.unlink()
+    for seed, cohort in cohorts.items():
+        place = weights_file(seed, folder)
         try:
-            save_file(cohort, weights_file(seed, folder))
-        except SafetensorError as error:  # a full disk, among others
-            raise OSError(f"{weights_file(seed, folder)}: cannot be written: {error}") from None
+            os.link(cohort, place)
+        except OSError:
+            _copy(cohort, place)
+
+
+def _copy(file: Path, place: Path) -> None:
+    try:
+        shutil.copyfile(file, place)
+    except OSError as error:  # a full disk, among others
+        raise OSError(f"{place}: cannot be written: {error.strerror or error}") from None
 
 
 def weights_file(seed: int, folder: Path = WEIGHTS_DIR) -> Path:
@@ -46,12 +56,14 @@ def read_models(
     with safe_open(weights_file(seed, folder), "pt") as file:
         names: dict[Trial, list[str]] = {}
         for key in file.keys():  # noqa: SIM118, not a mapping
-            trial, _, name = key.rpartition("/")
-            names.setdefault(Trial.parse(trial), []).append(name)
+            run, _, name = key.rpartition("/")
+            if name != "history":
+                names.setdefault(Trial.parse(run.rpartition("/")[0]), []).append(name)
         for trial in sorted(names):
             if recipe in (None, trial.recipe):
-                state = {name: file.get_tensor(f"{trial}/{name}") for name in names[trial]}
-                yield Run(*trial, seed), model_of(trial, state)
+                run = Run(*trial, seed)
+                state = {name: file.get_tensor(f"{run}/{name}") for name in names[trial]}
+                yield run, model_of(trial, state)
 
 
 def model_of(trial: Trial, state: Mapping[str, Tensor]) -> MoE:

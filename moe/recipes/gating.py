@@ -20,27 +20,49 @@ from moe.recipes.recipe import RouterInputs, Routing
 
 PerRun = int | Int[Tensor, "*R"]
 
+FEW_EXPERTS = 32  # up to here comparing all with all is quicker than sorting a stack of runs
+LEAST_NOISE_STD = 1e-2  # as in the code of Shazeer's authors
+
 
 # --- choosing
 
 
 def ranks(scores: Float[Tensor, "*R B E"]) -> Int[Tensor, "*R B E"]:
-    """How many experts of its row come before each: 0 for the best; of equals the lower index.
+    """How many experts of its row come before each: 0 for the best; of equals the lower index,
+    which torch.topk leaves open.
 
-    Every expert is compared with all others at once: few as they are, that is quicker than a sort,
-    and it settles ties, which torch.topk leaves open. Scores are finite, or -inf.
+    NaN counts as largest, as in torch.topk, so that a row with a NaN chooses it and its gates are
+    NaN. NaN, +inf and the dtype's largest number are equals.
     """
-    by_expert, size = scores.detach().movedim(-1, 0), scores.shape[-1]
-    flat = by_expert.reshape(size, -1)
+    size, scores = scores.shape[-1], _comparable(scores)
     if size == 1:
         return torch.zeros_like(scores, dtype=torch.int8)
+    if size <= FEW_EXPERTS:
+        return _ranks_of_few(scores)
+    order = scores.sort(dim=-1, descending=True, stable=True).indices
+    places = torch.arange(size, device=scores.device).expand_as(order)
+    return torch.zeros_like(order).scatter(-1, order, places)
+
+
+def _ranks_of_few(scores: Float[Tensor, "*R B E"]) -> Int[Tensor, "*R B E"]:
+    """Every expert is compared with all others at once, in E² operations."""
+    by_expert, size = scores.movedim(-1, 0), scores.shape[-1]
+    flat = by_expert.reshape(size, -1)
     # The others of expert e are e + 1 … E − 1, whom it beats by >=, then 0 … e − 1, whom it beats
     # by >, which is >= of the next number above.
     above = flat.nextafter(torch.full_like(flat[:1], math.inf))
     others = torch.cat([flat, above])[1:-1].unfold(0, size - 1, 1)
     beats = (flat.unsqueeze(-1) >= others).view(torch.int8)
-    beaten = beats.sum(-1, dtype=torch.int8 if size < 128 else torch.int16)
+    beaten = beats.sum(-1, dtype=torch.int8)
     return (size - 1 - beaten).view(by_expert.shape).movedim(0, -1)
+
+
+def _comparable(scores: Float[Tensor, "*R B E"]) -> Float[Tensor, "*R B E"]:
+    """Scores in an order that >= sees whole: NaN and +inf as the largest number."""
+    scores = scores.detach()
+    scores = scores.to(torch.promote_types(scores.dtype, torch.float32))
+    most = torch.finfo(scores.dtype).max
+    return scores.nan_to_num(nan=most, posinf=most, neginf=-math.inf)
 
 
 def softmax(
@@ -57,7 +79,14 @@ def softmax(
 
 
 def top_k_mask(scores: Float[Tensor, "*R B E"], top_k: PerRun) -> Bool[Tensor, "*R B E"]:
-    """True at the top_k largest of each row; top_k may differ by run."""
+    """True at the top_k largest of each row, as `ranks` orders them; top_k may differ by run."""
+    if isinstance(top_k, int) and scores.shape[-1] > FEW_EXPERTS:
+        # In linear time: all above the k-th largest, and as many of its equals as there is room
+        scores = _comparable(scores)
+        kth = scores.topk(top_k).values[..., -1:]
+        above, equal = scores > kth, scores == kth
+        room = top_k - above.sum(-1, keepdim=True)
+        return above | (equal & (equal.cumsum(-1) <= room))
     rank = ranks(scores)
     return rank < _per_run(top_k, rank)
 
@@ -85,6 +114,15 @@ def softmax_top_k(
     chosen = top_k_mask(logits, top_k)
     router_probs = softmax(logits)
     return router_probs * chosen, chosen, router_probs
+
+
+def noise_std(noise_logits: Float[Tensor, "*R B E"]) -> Float[Tensor, "*R B E"]:
+    """The noise's spread of Shazeer eq. 4, softplus(x · W_noise), plus LEAST_NOISE_STD.
+
+    Without a lower bound, which the paper does not have, the gate loss makes the spread 0 and then
+    divides by it.
+    """
+    return torch.nn.functional.softplus(noise_logits) + LEAST_NOISE_STD
 
 
 def noisy_logits(
@@ -116,14 +154,11 @@ def within_capacity(
     """The slots that experts of limited capacity take: all first choices in the order of the batch,
     then all second choices (GShard algorithm 1; Switch section 2.2)."""
     limit = torch.as_tensor(capacity, device=rank.device)[..., None, None]
-    taken = torch.zeros_like(rank[..., :1, :])
-    kept = torch.zeros_like(wanted)
-    for place in range(rank.shape[-1]):
-        asking = wanted & (rank == place)
-        position = taken + asking.cumsum(-2)
-        kept |= asking & (position <= limit)
-        taken = position[..., -1:, :]
-    return kept
+    # Each expert's slots in the order in which it takes them; those that ask for none come last.
+    queue = rank.masked_fill(~wanted, rank.shape[-1]).argsort(dim=-2, stable=True)
+    inputs = torch.arange(rank.shape[-2], device=rank.device).unsqueeze(-1).expand_as(queue)
+    position = torch.zeros_like(queue).scatter(-2, queue, inputs)
+    return wanted & (position + 1 <= limit)
 
 
 # --- balancing
@@ -137,13 +172,17 @@ def importance(gates: Float[Tensor, "*R B E"]) -> Float[Tensor, "*R E"]:
 def cv_squared(x: Float[Tensor, "*R E"], num_experts: PerRun | None = None) -> Float[Tensor, "*R"]:
     """Squared coefficient of variation: population variance over squared mean (Shazeer eq. 7).
 
-    Only the first num_experts (by default all E) count; beyond them, x is 0. 0 for a single expert.
+    Only the first num_experts (by default all E) count; beyond them, x is 0. 0 for a single expert,
+    and where all are 0, as after an empty batch.
     """
     size = x.shape[-1]
     n = torch.as_tensor(size if num_experts is None else num_experts, device=x.device)
-    relative = x / (x.sum(-1) / n).unsqueeze(-1)
+    mean = x.sum(-1) / n
+    nothing = mean == 0
+    relative = x / torch.where(nothing, 1, mean).unsqueeze(-1)
     # Each x that does not count is at a distance of 1 from the mean.
-    return ((relative - 1).square().sum(-1) - (size - n)) / n
+    of_relative = ((relative - 1).square().sum(-1) - (size - n)) / n
+    return torch.where(nothing, 0, of_relative)
 
 
 def switch_loss(
@@ -157,8 +196,8 @@ def switch_loss(
     f_e is the expert's share of the B·k slots (Switch has k = 1) and carries no gradient, P_e its
     mean probability.
     """
-    probs_mean = router_probs.mean(-2)
-    slots = chosen.to(router_probs.dtype).mean(-2)
+    probs_mean = _mean(router_probs, -2)
+    slots = _mean(chosen.to(router_probs.dtype), -2)
     share = slots / torch.as_tensor(top_k, device=slots.device).unsqueeze(-1)
     return torch.as_tensor(num_experts, device=slots.device) * (share * probs_mean).sum(-1)
 
@@ -196,7 +235,7 @@ def smooth_load(
 
 def z_loss(logits: Float[Tensor, "*R B E"]) -> Float[Tensor, "*R"]:
     """Mean squared logarithm of the softmax's denominator (ST-MoE eq. 5): keeps logits small."""
-    return logits.logsumexp(-1).square().mean(-1)
+    return _mean(logits.logsumexp(-1).square(), -1)
 
 
 def gshard_loss(
@@ -206,9 +245,9 @@ def gshard_loss(
 
     f_e is the share of inputs whose first choice is e, P_e the expert's mean probability.
     """
-    first = (rank == 0).to(router_probs.dtype).mean(-2)
+    first = _mean((rank == 0).to(router_probs.dtype), -2)
     n = torch.as_tensor(num_experts, device=rank.device)
-    return n * (first * router_probs.mean(-2)).sum(-1)
+    return n * (first * _mean(router_probs, -2)).sum(-1)
 
 
 def bias_step(chosen: Bool[Tensor, "*R B E"], num_experts: PerRun) -> Float[Tensor, "*R E"]:
@@ -247,12 +286,18 @@ def keep_within_capacity(
     share = inputs.capacity_factor * top_k * inputs.logits.shape[-2] / num_experts
     kept = within_capacity(wanted, rank, share.ceil().to(rank.device))
     slots = wanted.sum((-2, -1))
-    return kept, (slots - kept.sum((-2, -1))) / slots.to(inputs.logits.dtype)
+    dropped = slots - kept.sum((-2, -1))
+    return kept, dropped / slots.clamp(min=1).to(inputs.logits.dtype)
 
 
 def no_loss(inputs: RouterInputs) -> Float[Tensor, "*R"]:
     """0 for each run."""
     return inputs.logits.new_zeros(inputs.logits.shape[:-2])
+
+
+def _mean(x: Tensor, batch: int) -> Tensor:
+    """Over the axis of the batch; 0 for an empty one."""
+    return x.sum(batch) / max(x.shape[batch], 1)
 
 
 def _per_run(value: PerRun, like: Tensor) -> Tensor:

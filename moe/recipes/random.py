@@ -4,10 +4,11 @@ from moe.recipes.recipe import Recipe, RouterInputs, Routing
 
 
 def route(inputs: RouterInputs) -> Routing:
-    """As `logits`, without a gradient for the router."""
+    """As `logits`. That the router's weights stay is for the layer and the engine to see to: the
+    input's gradient goes through its logits."""
     from moe.recipes import gating
 
-    return gating.sparsely_gated(inputs._replace(logits=inputs.logits.detach()))
+    return gating.sparsely_gated(inputs)
 
 
 RECIPE = Recipe(

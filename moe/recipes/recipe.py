@@ -78,6 +78,7 @@ class Recipe:
     has_z_loss: train.z_loss is the weight of a z-loss.
     chooses: inputs go to different experts; False for the dense controls, which have no balance.
     trains_router: the weights of the router are trained.
+    depends_on_batch: in training, an input's experts depend on the others of its batch.
     """
 
     name: str
@@ -101,6 +102,7 @@ class Recipe:
     has_z_loss: bool = False
     chooses: bool = True
     trains_router: bool = True
+    depends_on_batch: bool = False
 
     @property
     def only_k(self) -> int | None:

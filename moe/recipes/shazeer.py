@@ -5,12 +5,10 @@ from moe.recipes.recipe import Recipe, RouterInputs, Routing
 
 def route(inputs: RouterInputs) -> Routing:
     """Softmax over the top k noisy logits; CV² of importance and of the smooth load."""
-    import torch.nn.functional as F
-
     from moe.recipes import gating
 
     assert inputs.noise_logits is not None
-    noise_std = F.softplus(inputs.noise_logits)
+    noise_std = gating.noise_std(inputs.noise_logits)
     noisy = inputs.logits
     if inputs.training:
         assert inputs.draws is not None
@@ -26,7 +24,7 @@ RECIPE = Recipe(
     name="shazeer",
     route=route,
     source="Shazeer et al. 2017, eq. 3–11",
-    gates="h = s + softplus(x·W_noise) · ε, g = softmax of the top k of h; h = s in evaluation",
+    gates="h = s + (softplus(x·W_noise) + 0.01) · ε, g = softmax of the top k of h; h = s in evaluation",
     gate_loss="CV²(importance) + CV²(load), load = the expected number of inputs under fresh noise",
     lc="the weight of both",
     random="ε, standard normal",

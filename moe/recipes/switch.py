@@ -28,5 +28,6 @@ RECIPE = Recipe(
     color="#CC79A7",
     order=3,
     has_capacity=True,
+    depends_on_batch=True,
     has_z_loss=True,
 )

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from moe.analysis.divergence import without
 from moe.analysis.results import DIGITS, Tables, counts_of
 from moe.report.playground import ENGINE
 from moe.report.single_page import render
@@ -40,7 +41,7 @@ def _data(tables: Tables, dataset: str) -> dict[str, Any]:
     confusion = dict(list(tables.confusion.groupby(TRIAL_KEYS)))
     slots = dict(list(tables.slots.groupby(TRIAL_KEYS)))
     digits = read_table(tables.folder / "digits.csv")
-    gates = dict(list(digits.groupby(TRIAL_KEYS)))
+    gates = dict(list(without(digits, tables.diverged).groupby(TRIAL_KEYS)))
     trials = []
     for key, runs in tables.runs.groupby(TRIAL_KEYS):
         trial = Trial(*key)
@@ -60,7 +61,7 @@ def _data(tables: Tables, dataset: str) -> dict[str, Any]:
                 "gates": _gates(gates[key], trial.ne) if key in gates else [],
             }
         )
-    first = next(iter(gates.values()))
+    _, first = next(iter(digits.groupby(TRIAL_KEYS)))
     return {
         "dataset": dataset,
         "trials": trials,

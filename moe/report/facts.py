@@ -48,6 +48,7 @@ def facts(tables: Tables, params: Params, claims: list[dict[str, Any]]) -> dict[
         "double": _double_softmax(tables),
         "verdicts": _verdicts(claims),
         "routers": _routers(tables.routers),
+        "diverged": [str(run) for run in tables.diverged],
     }
 
 

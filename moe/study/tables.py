@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from moe.errors import UserError
@@ -14,8 +15,12 @@ PICTURES_DIR = RESULTS_DIR / "pictures"
 
 
 def write_table(rows: Iterable[Mapping[str, Any]] | pd.DataFrame, path: Path) -> None:
-    """Write rows, or a frame without its index; the same rows always give the same bytes."""
+    """Write rows, or a frame without its index; the same rows always give the same bytes.
+
+    A number that is not finite is an empty cell.
+    """
     frame = rows if isinstance(rows, pd.DataFrame) else pd.DataFrame(list(rows))
+    frame = frame.replace([np.inf, -np.inf], np.nan)
     path.parent.mkdir(parents=True, exist_ok=True)
     # Six digits are more than any statement here needs, and less than rounding moves.
     frame.to_csv(path, index=False, float_format="%.6g", lineterminator="\n")

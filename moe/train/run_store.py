@@ -1,44 +1,60 @@
 """A store of trained runs that outlives whatever trains them.
 
 DVC deletes a stage's outputs before it runs the stage. So every finished shard goes into a file
-here, at once, and a study that starts again takes what is there. An entry is one safetensors file
-named by the SHA-256 of its bytes; its header lists the keys of its runs. A run's key is a digest of
-all that its weights depend on, so nothing here is ever out of date, only unused.
+here, at once, and a study that starts again takes what is there. When a study is complete, one file
+for each seed replaces its shards. The files in weights/ and in DVC's cache are hard links to these,
+so that the bytes are on disk once.
+
+An entry is a safetensors file, named by the SHA-256 of its bytes, of tensors `run/parameter` and
+`run/history`; and an index, a JSON file with the name of each run by its key. A run's key is a
+digest of all that its weights depend on, so an entry is never out of date, only unused.
 """
 
+import contextlib
 import hashlib
 import json
 import os
-import struct
 from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
+from filelock import FileLock
+from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
 from moe.engine import Trained
+from moe.study.runs import digest
 
 STORE_DIR = Path(".cache/shards")
-NOTHING = save({})
-LONGEST_HEADER = 100_000_000  # bytes; safetensors' own limit
+HISTORY = "history"  # a run's tensor of this name; all others are its parameters
 
 
 class Entry(NamedTuple):
-    """A file of the store, and the keys of the runs in it, with their names."""
+    """A file of the store. runs: their names by key; index_file: where these are."""
 
     path: Path
     runs: Mapping[str, str]
+    index_file: Path
 
 
-def pack(trained: Mapping[str, Trained], names: Mapping[str, str]) -> bytes:
-    """The bytes of an entry. trained: by run key; names: what people call each run."""
+def pack(trained: Mapping[str, Trained]) -> bytes:
+    """The bytes of an entry: of the results and the runs' names alone, never of their keys."""
     tensors = {}
-    for key, run in trained.items():
-        tensors[f"{key}/history"] = run.history.contiguous()
-        for name, tensor in run.weights.items():
-            tensors[f"{key}/{name}"] = tensor.contiguous()
-    return save(tensors, metadata={"runs": json.dumps(dict(names), sort_keys=True)})
+    for name, run in trained.items():
+        tensors[f"{name}/{HISTORY}"] = run.history.contiguous()
+        for parameter, tensor in run.weights.items():
+            tensors[f"{name}/{parameter}"] = tensor.contiguous()
+    return save(tensors)
+
+
+def unpack(packed: bytes) -> dict[str, Trained]:
+    """The inverse of `pack`. Raises SafetensorError or KeyError for other bytes."""
+    runs: dict[str, dict[str, Tensor]] = {}
+    for tensor_name, tensor in load(packed).items():
+        name, _, part = tensor_name.rpartition("/")
+        runs.setdefault(name, {})[part] = tensor
+    return {name: Trained(run, run.pop(HISTORY)) for name, run in runs.items()}
 
 
 class Store:
@@ -50,65 +66,88 @@ class Store:
     def __init__(self, folder: Path = STORE_DIR, report: Callable[[str], None] = print) -> None:
         self.folder, self.report = folder, report
 
-    def add(self, packed: bytes) -> None:
-        """Keep an entry: whole or, if we die meanwhile, not at all."""
+    def add(self, packed: bytes, runs: Mapping[str, str]) -> Path:
+        """Keep an entry, atomically; returns its file. runs: the name of each run, by key."""
         name = hashlib.sha256(packed).hexdigest()
-        unfinished = self.folder / f".{name}.{os.getpid()}.tmp"
+        path = self.folder / f"{name}.safetensors"
+        index = self.folder / f"{name}.{_short(runs)}.json"
         try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            with unfinished.open("wb") as file:
-                file.write(packed)
-                file.flush()
-                os.fsync(file.fileno())
-            unfinished.rename(self.folder / f"{name}.safetensors")
+            with self._lock():
+                if not path.exists() or path.read_bytes() != packed:  # else keep its hard links
+                    _write(path, packed)
+                _write(index, json.dumps(dict(runs), sort_keys=True).encode())
         except OSError as error:
             reason = error.strerror or error
             raise OSError(f"{self.folder}: cannot be written: {reason}") from None
-        finally:
-            unfinished.unlink(missing_ok=True)  # the disk is full, or we were interrupted
+        return path
+
+    def keep_instead(self, paths: Collection[Path]) -> None:
+        """Remove every other entry whose runs are all in these files, and files with no index."""
+        with self._lock():
+            entries = list(self.entries())
+            keys = {key for entry in entries if entry.path in paths for key in entry.runs}
+            for entry in entries:
+                if entry.path not in paths and entry.runs.keys() <= keys:
+                    entry.index_file.unlink(missing_ok=True)
+            indexed = {entry.path for entry in self.entries()}
+            for path in set(self.folder.glob("*.safetensors")) - indexed:
+                path.unlink(missing_ok=True)
 
     def entries(self) -> Iterator[Entry]:
-        """Every entry whose header can be read."""
-        for path in sorted(self.folder.glob("*.safetensors")):
+        """Every entry whose index can be read."""
+        for index in sorted(self.folder.glob("*.json")):
+            name, _, runs_digest = index.stem.partition(".")
+            path = index.with_name(f"{name}.safetensors")
             try:
-                yield Entry(path, _runs_in(path))
-            except FileNotFoundError:  # emptied or set aside by somebody else meanwhile
+                runs = json.loads(index.read_bytes())
+                if _short(runs) != runs_digest:
+                    raise ValueError("its digest is not in its name")
+            except FileNotFoundError:  # removed by another process
                 continue
-            except (OSError, ValueError, KeyError, TypeError) as error:
-                self._set_aside(path, str(error))
+            except (OSError, ValueError, TypeError) as error:
+                self._set_aside(index, str(error))
+                continue
+            if path.exists():
+                yield Entry(path, runs, index)
 
     def find(self, keys: Collection[str]) -> set[str]:
         """Those of the keys whose runs are here, whole."""
-        return {key for path, wanted in self._holding(keys) if self._read(path) for key in wanted}
+        return {key for key, _ in self._read(keys)}
 
     def load(self, keys: Collection[str]) -> dict[str, Trained]:
-        """Those of the asked-for runs that are here, each entry's digest checked."""
-        found: dict[str, Trained] = {}
-        for path, wanted in self._holding(keys):
-            parts: dict[str, dict[str, Tensor]] = {key: {} for key in wanted - found.keys()}
-            for name, tensor in load(self._read(path) or NOTHING).items():
-                key, _, part = name.partition("/")
-                if key in parts:
-                    parts[key][part] = tensor
-            found |= {key: Trained(run, run.pop("history")) for key, run in parts.items() if run}
-        return found
+        """Those of the asked-for runs that are here."""
+        return dict(self._read(keys))
 
-    def _holding(self, keys: Collection[str]) -> Iterator[tuple[Path, set[str]]]:
-        wanted = set(keys)
-        for path, runs in self.entries():
-            if here := wanted & runs.keys():
-                yield path, here
+    def _read(self, keys: Collection[str]) -> Iterator[tuple[str, Trained]]:
+        """Each run that is here once, from entries whose digest is right."""
+        if not self.folder.exists():
+            return
+        missing = set(keys)
+        with self._lock():  # nothing is replaced meanwhile
+            for entry in self.entries():
+                if wanted := missing & entry.runs.keys():
+                    trained = self._unpack(entry)
+                    missing -= trained.keys()
+                    yield from ((key, trained[key]) for key in wanted & trained.keys())
 
-    def _read(self, path: Path) -> bytes | None:
-        """An entry's bytes; None if they are not those that were written."""
+    def _unpack(self, entry: Entry) -> dict[str, Trained]:
+        """The runs of an entry by key; none if its bytes are not those that were written."""
         try:
-            packed = path.read_bytes()
+            packed = entry.path.read_bytes()
+            if hashlib.sha256(packed).hexdigest() != entry.path.stem:
+                raise ValueError("its digest is not its name")
+            trained = unpack(packed)
         except FileNotFoundError:
-            return None
-        if hashlib.sha256(packed).hexdigest() == path.stem:
-            return packed
-        self._set_aside(path, "its digest is not its name")
-        return None
+            return {}
+        except (ValueError, KeyError, SafetensorError) as error:
+            self._set_aside(entry.path, str(error))
+            return {}
+        if lacking := [name for name in entry.runs.values() if name not in trained]:
+            self._set_aside(
+                entry.index_file, f"it names {lacking[0]}, but {entry.path.name} has none"
+            )
+            return {}
+        return {key: trained[name] for key, name in entry.runs.items()}
 
     def _set_aside(self, path: Path, reason: str) -> None:
         try:
@@ -117,15 +156,24 @@ class Store:
             return
         self.report(f"{path}: damaged ({reason}); set aside, its runs are trained again")
 
+    def _lock(self) -> FileLock:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        return FileLock(self.folder / ".lock")
 
-def _runs_in(path: Path) -> dict[str, str]:
-    """The keys and names in an entry's header, without reading its tensors."""
-    with path.open("rb") as file:
-        (size,) = struct.unpack("<Q", file.read(8).ljust(8, b"\0"))
-        if not 2 <= size <= min(LONGEST_HEADER, path.stat().st_size - 8):
-            raise ValueError("its header is not one of safetensors")
-        header = json.loads(file.read(size))
-    runs = dict(json.loads(header["__metadata__"]["runs"]))
-    if lacking := [name for key, name in runs.items() if f"{key}/history" not in header]:
-        raise ValueError(f"it names {lacking[0]}, but does not have it")
-    return runs
+
+def _short(runs: Mapping[str, str]) -> str:
+    return digest(dict(runs))[:16]
+
+
+def _write(path: Path, content: bytes) -> None:
+    """Write atomically, also where the machine loses its power."""
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with unfinished.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        unfinished.rename(path)
+    finally:
+        with contextlib.suppress(FileNotFoundError):  # the disk is full, or we were interrupted
+            unfinished.unlink()

@@ -9,7 +9,7 @@ depend, within rounding, on its shard-mates: there the shard is the unit of that
 import functools
 import itertools
 import resource
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -34,13 +34,6 @@ LONGEST_WORK = {"cpu": 120 * 5 * 60_000, "cuda": 12_000 * 5 * 60_000}
 SHARE_OF_MEMORY = 0.5  # of what a GPU has free
 
 Shard = tuple[Run, ...]
-
-
-class Task(NamedTuple):
-    """A shard for a worker. keys: what the store keeps each of its runs under."""
-
-    shard: Shard
-    keys: list[str]
 
 
 class Computation(NamedTuple):
@@ -75,7 +68,7 @@ def train_study(
     on_runs: Callable[[int], None] = lambda count: None,
     say: Callable[[str], None] = lambda line: None,
 ) -> dict[Run, Trained]:
-    """Every run of the study, from the store or, if it is not there, trained and stored now.
+    """Every run of the study, from the store or, if it is not there, trained and stored.
 
     on_epochs: called during training; on_runs: called with a number of runs that are finished,
     first with that of those found in the store; say: told where the kernel cannot serve.
@@ -93,22 +86,37 @@ def train_study(
     machines = {engine: machine_kind(engine, device) for engine in set(engines.values())}
     computation = Computation(engines, str(device), params.train, machines)
     on_cuda = device.type == "cuda"
-    tasks = [Task(shard, [keys[run] for run in shard]) for shard in shards]
     if params.runtime.executor == "ray":
         work = functools.partial(_train, computation=computation)
-        done = in_cluster(work, tasks, data.folder, on_cuda, on_epochs)
+        done = in_cluster(work, shards, data.folder, on_cuda, on_epochs)
     else:
         work = functools.partial(_train_here, data.folder, computation=computation)
         workers = 1 if on_cuda else worker_count(params.runtime.workers)
-        done = in_workers(work, tasks, workers, on_epochs)
-    for task, packed in done:
-        store.add(packed)
-        on_runs(len(task.shard))
+        done = in_workers(work, shards, workers, on_epochs)
+    for shard, packed in done:
+        store.add(packed, {keys[run]: str(run) for run in shard})
+        on_runs(len(shard))
     trained = store.load(set(keys.values()))
     lost = [str(run) for run in runs if keys[run] not in trained]
     if lost:
         raise UserError(f"{store.folder} lost {lost[0]} and {len(lost) - 1} others: start again")
     return {run: trained[keys[run]] for run in runs}
+
+
+def store_cohorts(
+    params: Params, trained: Mapping[Run, Trained], data: Dataset, store: Store
+) -> dict[int, Path]:
+    """Put a trained study together, a file of the store for each seed; these replace its shards."""
+    device = device_named(params.runtime.device)
+    engines = engines_of(list(trained), params, device)
+    keys = run_keys(list(trained), params.train, data.digest, device, engines)
+    cohorts = {}
+    for seed in sorted({run.seed for run in trained}):
+        cohort = {run: result for run, result in trained.items() if run.seed == seed}
+        packed = pack({str(run): result for run, result in cohort.items()})
+        cohorts[seed] = store.add(packed, {keys[run]: str(run) for run in cohort})
+    store.keep_instead(cohorts.values())
+    return cohorts
 
 
 class Limits(NamedTuple):
@@ -203,13 +211,12 @@ def device_named(name: str) -> torch.device:
     return device
 
 
-def _train_here(folder: Path, task: Task, send: Send, computation: Computation) -> bytes:
-    return _train(task, folder, send, computation)
+def _train_here(folder: Path, shard: Shard, send: Send, computation: Computation) -> bytes:
+    return _train(shard, folder, send, computation)
 
 
-def _train(task: Task, folder: Path, send: Send, computation: Computation) -> bytes:
+def _train(shard: Shard, folder: Path, send: Send, computation: Computation) -> bytes:
     """Train a shard on the data of a folder; returns an entry for the store."""
-    shard = task.shard
     engine, device = computation.engines[shard[0].recipe], torch.device(computation.device)
     expected, here = computation.machines[engine], machine_kind(engine, device)
     if here != expected:
@@ -227,10 +234,7 @@ def _train(task: Task, folder: Path, send: Send, computation: Computation) -> by
         return fused.train(runs, _data(folder), computation.settings, device, on_epoch=on_epoch)
 
     trained = split_where_memory_is_short(train, shard)
-    return pack(
-        dict(zip(task.keys, trained, strict=True)),
-        {key: str(run) for key, run in zip(task.keys, shard, strict=True)},
-    )
+    return pack({str(run): result for run, result in zip(shard, trained, strict=True)})
 
 
 def split_where_memory_is_short(

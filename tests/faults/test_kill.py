@@ -31,7 +31,7 @@ OUTPUTS = {
     "train": ("weights",),
     "evaluate": ("results/evaluation.csv", "results/confusion.csv"),
     "analyze": (
-        *("results/history.csv", "results/runs.csv", "results/accuracy_over_ne.csv"),
+        *("results/history.csv", "results/runs.csv", "results/plots"),
         *("results/slots.csv", "results/coactivation.csv", "results/digits.csv"),
         *("results/pictures", "reports/metrics.json"),
     ),

@@ -1,0 +1,59 @@
+"""Diverged runs: those whose loss, or any weight, is not finite.
+
+They are marked in runs.csv and left out of every mean, interval, figure and claim.
+"""
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from moe.engine import HISTORY
+from moe.study.runs import RUN_KEYS, Run
+
+LOSSES = ("network_loss", "gate_loss")
+COLUMN = "diverged"  # of runs.csv: 1 or 0
+MOST_NAMED = 5
+
+
+def has_diverged(weights: Iterable[Tensor], losses: Iterable[float]) -> bool:
+    """Whether any weight or loss of a run is infinite or NaN.
+
+    weights: at the end of training; one that has become NaN stays NaN. losses: LOSSES after each
+    epoch, and of the test set where they are known.
+    """
+    finite = all(bool(torch.isfinite(weight).all()) for weight in weights)
+    return not (finite and bool(np.isfinite(np.fromiter(losses, float)).all()))
+
+
+def losses_of(history: Tensor) -> list[float]:
+    """LOSSES after each epoch, from a run's history (epochs, HISTORY)."""
+    return history[:, [HISTORY.index(name) for name in LOSSES]].flatten().tolist()
+
+
+def in_one_line(diverged: Sequence[Run], count: int) -> str:
+    """How many of `count` runs diverged, and the names of the first few; "" for none."""
+    if not diverged:
+        return ""
+    named = ", ".join(str(run) for run in diverged[:MOST_NAMED])
+    more = ", …" if len(diverged) > MOST_NAMED else ""
+    return f"{len(diverged):,} of {count:,} runs diverged: {named}{more}"
+
+
+def split(runs: pd.DataFrame) -> tuple[pd.DataFrame, list[Run]]:
+    """The rows of runs.csv that did not diverge, without COLUMN, and the runs that did."""
+    if COLUMN not in runs:
+        return runs, []
+    has = runs[COLUMN].astype(bool)
+    left_out = [Run(*row) for row in runs.loc[has, RUN_KEYS].itertuples(index=False)]
+    return runs[~has].drop(columns=COLUMN).reset_index(drop=True), left_out
+
+
+def without(table: pd.DataFrame, left_out: Sequence[Run]) -> pd.DataFrame:
+    """The rows of a table of runs that belong to none of these runs."""
+    if not left_out or table.empty:
+        return table
+    of_them = pd.MultiIndex.from_frame(table[RUN_KEYS]).isin([tuple(run) for run in left_out])
+    return table[~of_them].reset_index(drop=True)
