@@ -1,7 +1,7 @@
 "use strict";
 // Functions of rows: `size` numbers that begin at `at` in an array.
 
-const NOISE_FLOOR = 0; // the least spread of shazeer's noise
+const NOISE_FLOOR = 0.01; // the least spread of shazeer's noise
 
 /** Softmax of row (size,) at `at` of an array, among those that are on; exact 0 for others. */
 function softmax(logits, at, size, into, on = null) {

@@ -127,7 +127,7 @@ function buildPad(onDraw) {
 /** experts: how many there are. */
 function buildVotes(experts) {
   $("votes").replaceChildren(...[...Array(experts).keys()].map((e) => element("div",
-    { class: "vote", role: "listitem", style: `--expert:${expertColour(e)}` }, element("b"), element("small"))));
+    { class: "vote", role: "listitem", style: `--expert:${expertColour(e)}` }, element("i", { "aria-hidden": "true" }, String(e)), element("b"), element("small"))));
 }
 
 function showAnswer(answer, label) {
@@ -149,7 +149,7 @@ function showAnswer(answer, label) {
   }
   $("probabilities").setAttribute("aria-label", answer ? `Probabilities: ${DIGITS.map((d) => `${d}: ${percent(answer.result[d], 0)}`).join(", ")}` : "No answer yet");
   [...$("votes").children].forEach((vote, e) => {
-    const [digit, gate] = vote.children, given = answer && answer.gates[e] > 0;
+    const [, digit, gate] = vote.children, given = answer && answer.gates[e] > 0;
     const says = answer ? DIGITS.reduce((most, d) => (answer.votes[10 * e + d] > answer.votes[10 * e + most] ? d : most)) : "";
     vote.classList.toggle("asks", Boolean(given));
     setText(digit, String(says));

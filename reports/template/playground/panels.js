@@ -57,7 +57,7 @@ function showCharts() {
 function chart(id, lines, label, low, high) {
   const { context, width, height } = fresh($(id)), [left, right, top, bottom] = [38, 8, 18, 18];
   const finite = points.flatMap((p) => lines.map(([, , of]) => of(p))).filter(Number.isFinite);
-  if (high === null) high = Math.max(1, ...(finite.length ? [percentile(finite, 0.98)] : []));
+  if (high === null) high = Math.max(2.4, ...(finite.length ? [percentile(finite, 0.98)] : [])); // ln 10 is 2.3
   const end = Math.max(2, points.length ? points.at(-1).at : 0);
   const x = (at) => left + (width - left - right) * at / end;
   const y = (v) => height - bottom - (height - top - bottom) * Math.min(1.05, (v - low) / (high - low));

@@ -63,5 +63,5 @@ function buildTour(facts, go) {
 
 function leaveTour() {
   for (const button of document.querySelectorAll("#stops button")) button.setAttribute("aria-pressed", "false");
-  $("told").replaceChildren(element("p", { class: "note" }, "Five short stops, or your own way: press Train, turn a knob, draw a digit. The page's seed 0 is the study's: same first weights, same kind of batches."));
+  $("told").replaceChildren(element("p", { class: "note" }, "Take the five stops, or your own way: press Train, change a control, draw a digit. A seed gives the same first weights here as in the study."));
 }
