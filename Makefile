@@ -1,112 +1,158 @@
-# Every target that needs it sets up .venv by itself, again when pyproject.toml or constraints.txt
-# changed. pip's own settings (index, constraints, cache) are honoured, so a CPU-only torch is a
-# matter of PIP_INDEX_URL or PIP_EXTRA_INDEX_URL.
+# Every target sets up .venv first, and again when pyproject.toml or constraints.txt changed.
+# pip's own settings (index, constraints, cache) are honoured: PIP_EXTRA_INDEX_URL can name an index
+# with a CPU-only torch.
 
 SHELL := /bin/bash
+# Python 3.11 or newer; only used to create .venv
+PYTHON ?= python3
+# Of pyproject.toml: dev, ray (more than one machine), bench (other implementations to compare with)
+EXTRAS ?= dev
 BIN := $(CURDIR)/.venv/bin
 READY := .venv/.ready
-# Of pyproject.toml: dev, ray (more than one machine), bench (peers to measure against)
-EXTRAS ?= dev
-# Stages are `python -m ...` and MLflow starts others: all of them have to be those of .venv.
+
+ifneq ($(findstring :,$(CURDIR)),)
+$(error $(CURDIR): the path of this folder has a ":", which PATH cannot hold: move it)
+endif
+
+# Stages are `python -m ...` and MLflow starts other processes: all have to use .venv.
 export PATH := $(BIN):$(PATH)
+unexport PYTHONHOME PYTHONPATH
 export MLFLOW_TRACKING_URI ?= sqlite:///$(CURDIR)/mlflow.db
 export DO_NOT_TRACK := 1
 
+# Empty if .venv is incomplete, was moved here from another folder, or its Python has gone.
+USABLE := $(shell { .venv/bin/python -c 'import sys, pip; sys.exit(sys.version_info < (3, 11))' \
+	&& head -n 2 .venv/bin/pip | grep -F "$$(pwd -P)/.venv/bin/python"; } 2> /dev/null)
+
 .DEFAULT_GOAL := help
-.PHONY: help setup check demo repro study routers report ui track test test-browser test-faults bench readme lint format clean clean-cache cache
+.PHONY: help remake setup check repro demo study routers report ui track cache clean clean-cache \
+	lint format test test-slow test-browser test-faults test-standard-torch bench readme
 
-help: ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+help: ## show this list
+	@awk -F ':.*## ' '/^##@/ {printf "\n%s\n", substr($$0, 5)} \
+	  /^[a-z-]+:.*## / {printf "  make %-20s %s\n", $$1, $$2}' Makefile
 
-setup: $(READY) ## create or update .venv
+##@ Set up
 
-$(READY): pyproject.toml constraints.txt $(wildcard setup.py moe/engine/kernel.c)
-	test -x $(BIN)/python || python3 -m venv .venv
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[$(EXTRAS)]'
-	touch $@
+setup: $(READY) ## create or update .venv, and build the C kernel if it is not built
+	@compgen -G 'moe/engine/_kernel*.so' > /dev/null \
+	  || .venv/bin/python -m pip install --quiet --no-deps -c constraints.txt -e .
+	@compgen -G 'moe/engine/_kernel*.so' > /dev/null && echo '.venv is ready, with the C kernel' \
+	  || echo '.venv is ready. The C kernel was not built: training uses the slower torch engine. To build it, install a C compiler and run make setup'
 
-check: $(READY) ## say what is wrong with params.yaml, if anything
+remake:
+
+$(READY): pyproject.toml constraints.txt $(wildcard setup.py moe/engine/kernel.c) $(if $(USABLE),,remake)
+ifeq ($(USABLE),)
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "$(PYTHON) is $$($(PYTHON) --version 2>&1); Python 3.11 or newer is needed: make PYTHON=/path/to/python3.12" >&2; exit 2; }
+	@echo 'Setting up .venv: about 100 packages are downloaded and installed, once. This takes minutes.'
+	@rm -rf .venv
+	@$(PYTHON) -m venv .venv
+else
+	@echo 'Updating .venv'
+endif
+	@.venv/bin/python -m pip install $(if $(wildcard $(READY)),--quiet) -c constraints.txt -e '.[$(EXTRAS)]'
+	@touch $@
+
+##@ Run a study
+
+demo: $(READY) ## run the whole pipeline on 5,000 images in .work/demo, no download
+	$(call run_copy,demo,--quiet)
+
+check: $(READY) ## check params.yaml
 	@python -m stages.check
 
-repro: check ## the study of params.yaml: train, evaluate, analyze, report, track
-	dvc repro
+repro: check ## run the study of params.yaml: train, evaluate, analyze, report, track
+	@dvc repro
+	@python -m stages.next_steps
 
-demo: $(READY) ## the whole pipeline in about a minute, on 5,000 embedded images, in .work/demo
-	$(call copy_of_pipeline,demo)
-	cd .work/demo && python -m stages.check && dvc repro
-	@echo "the report: .work/demo/reports/index.html    the runs: make ui"
+study: $(READY) ## run the study with at least 20 seeds everywhere, in .work/study
+	$(call run_copy,study)
 
-study: $(READY) ## the study with 20 seeds everywhere, in .work/study
-	$(call copy_of_pipeline,study)
-	cd .work/study && python -m stages.check && dvc repro
-	@echo "the report: .work/study/reports/index.html    the runs: make ui"
-
-routers: $(READY) ## every recipe side by side, in .work/routers; its table goes to results/
-	$(call copy_of_pipeline,routers)
-	cd .work/routers && python -m stages.check && dvc repro
+routers: $(READY) ## compare all recipes, in .work/routers; writes results/routers.csv
+	$(call run_copy,routers)
 	cp .work/routers/results/runs.csv results/routers.csv
 	@echo "results/routers.csv is new: make report shows it"
 
+##@ Look at the results
+
 report: check ## render the report from the tables in results/, without training
-	dvc repro --single-item --force report
+	@dvc repro --single-item --force report
 
-track: check ## bring MLflow up to date with the results
-	dvc repro --single-item --force track
-
-ui: $(READY) ## compare the runs in MLflow, on http://127.0.0.1:5000
+ui: $(READY) ## compare runs in MLflow, on http://127.0.0.1:5000
 	@# By the environment: a command line, and what is said of a wrong one, shows its password.
 	@case "$$MLFLOW_TRACKING_URI" in http*) \
 	  echo "MLFLOW_TRACKING_URI names a server: open its address in a browser" >&2; exit 2;; esac; \
 	  MLFLOW_BACKEND_STORE_URI="$$MLFLOW_TRACKING_URI" mlflow ui --host 127.0.0.1 --port 5000
 
-test: $(READY) ## the tests
-	pytest -n 2 --dist loadfile
+track: check ## bring MLflow up to date with the results
+	@dvc repro --single-item --force track
 
-test-browser: $(READY) ## the report and the explorer in a real browser
-	pytest tests/browser -o addopts=
+##@ Disk space
 
-test-faults: $(READY) ## killed 30 times, at random moments of every stage; SEED=... repeats a run
-	SEED=$(SEED) COPIES=$(COPIES) pytest tests/faults -o addopts= -rA -s
-
-bench: $(READY) ## our engines beside their peers, in one run of about five minutes; benchmarks/results.json
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[$(EXTRAS),bench]'
-	dvc repro download
-	python -m benchmarks.bench
-
-readme: $(READY) ## bring README.md's numbers and table of claims up to date with the results
-	@python -m stages.readme
-
-lint: $(READY) ## ruff and pyright
-	ruff check .
-	ruff format --check .
-	pyright --level error
-
-format: $(READY) ## let ruff put the code in order
-	ruff check --fix .
-	ruff format .
-
-cache: $(READY) ## what the store of finished runs holds; sizes of the store, weights/ and DVC's cache
+cache: $(READY) ## show the sizes of the store of finished runs, weights/ and DVC's cache
 	@python -m stages.cache
 
-clean: ## remove copies of the pipeline and what tools leave behind, never results
+clean: ## remove .work and the files of tools; keeps results and finished runs
 	rm -rf .work build *.egg-info .pytest_cache .ruff_cache .hypothesis dvc_plots
 
 clean-cache: ## empty the store of finished runs
 	rm -rf .cache/shards
 
-# A copy of the pipeline in .work/NAME with the params of studies/NAME.yaml: its own results, report
-# and dvc.lock; the same store of finished runs, downloads, DVC cache and MLflow. The study of the
-# routers is the main report's alone: copies have its table empty.
-define copy_of_pipeline
-	mkdir -p .work/$(1)/.dvc/plots .work/$(1)/reports .cache .dvc/cache
-	rm -rf .work/$(1)/moe .work/$(1)/stages .work/$(1)/extensions .work/$(1)/reports/template
-	cp -R moe stages extensions dvc.yaml .dvcignore .work/$(1)/
-	cp -R reports/template .work/$(1)/reports/
-	cp .dvc/plots/* .work/$(1)/.dvc/plots/
-	cp studies/$(1).yaml .work/$(1)/params.yaml
-	mkdir -p .work/$(1)/results .work/$(1)/benchmarks
-	cp benchmarks/results.json .work/$(1)/benchmarks/
-	head -n 1 results/routers.csv > .work/$(1)/results/routers.csv
-	ln -sfn ../../.cache .work/$(1)/.cache
-	printf '[core]\n    no_scm = true\n    analytics = false\n    check_update = false\n[cache]\n    dir = ../../../.dvc/cache\n    type = "hardlink,symlink,copy"\n' > .work/$(1)/.dvc/config
+##@ Develop
+
+lint: $(READY) ## run ruff and pyright
+	ruff check .
+	ruff format --check .
+	pyright --level error
+
+format: $(READY) ## fix and format the code with ruff
+	ruff check --fix .
+	ruff format .
+
+test: $(READY) ## run the fast tests
+	pytest -n 2 --dist loadfile -m 'not slow'
+
+test-slow: $(READY) ## run the slow tests: whole pipelines, signals, clusters
+	pytest -n 2 --dist loadfile -m slow
+
+test-browser: $(READY) ## test the HTML pages in Chromium
+	pytest tests/browser -o addopts=
+
+test-faults: $(READY) ## kill the pipeline 30 times at random moments; SEED=... repeats a run
+	SEED=$(SEED) COPIES=$(COPIES) pytest tests/faults -o addopts= -rA -s
+
+test-standard-torch: ## test the download with the standard torch and torchvision (5 GB)
+	mkdir -p .work/standard-torch
+	$(PYTHON) -m venv --clear .work/standard-torch/venv
+	.work/standard-torch/venv/bin/python -m pip install -c constraints.txt '.[dev]'
+	cp params.yaml .work/standard-torch/
+	@cd .work/standard-torch && venv/bin/python -c 'import torch, torchvision; print(torch.__version__, torchvision.__version__)'
+	cd .work/standard-torch && venv/bin/python -m stages.download
+	.work/standard-torch/venv/bin/python -m pytest tests/test_data.py -o addopts= -q
+
+bench: $(READY) ## measure speed, in about five minutes; writes benchmarks/results.json
+	.venv/bin/python -m pip install --quiet -c constraints.txt -e '.[$(EXTRAS),bench]'
+	dvc repro download
+	python -m benchmarks.bench
+
+readme: $(READY) ## update README.md's numbers and table of claims from the results
+	@python -m stages.readme
+
+# Run the pipeline in .work/NAME with the params of studies/NAME.yaml: a copy with its own results,
+# report and dvc.lock, and the same store of finished runs, downloads, DVC cache and MLflow. Copies
+# have an empty results/routers.csv: that table belongs to the main report.
+define run_copy
+	@mkdir -p .work/$(1)/.dvc/plots .work/$(1)/reports .work/$(1)/results .work/$(1)/benchmarks .cache .dvc/cache
+	@rm -rf .work/$(1)/moe .work/$(1)/stages .work/$(1)/extensions .work/$(1)/reports/template
+	@cp -R moe stages extensions dvc.yaml .dvcignore .work/$(1)/
+	@cp -R reports/template .work/$(1)/reports/
+	@cp .dvc/plots/* .work/$(1)/.dvc/plots/
+	@cp studies/$(1).yaml .work/$(1)/params.yaml
+	@cp benchmarks/results.json .work/$(1)/benchmarks/
+	@head -n 1 results/routers.csv > .work/$(1)/results/routers.csv
+	@ln -sfn ../../.cache .work/$(1)/.cache
+	@printf '[core]\n    no_scm = true\n    analytics = false\n    check_update = false\n[cache]\n    dir = ../../../.dvc/cache\n    type = "hardlink,symlink,copy"\n' > .work/$(1)/.dvc/config
+	@cd .work/$(1) && python -m stages.check && dvc repro $(2) && python -m stages.next_steps
 endef

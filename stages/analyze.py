@@ -14,6 +14,7 @@ reports/metrics.json      the study's headline numbers, for `dvc metrics` and `d
 """
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -32,21 +33,24 @@ def analyze() -> None:
     import pandas as pd
 
     from moe.analysis import expert_images as pictures
-    from moe.analysis.divergence import split
     from moe.analysis.dvc_metrics import headline, write_plots
     from moe.data.dataset import CLASSES, Dataset
+    from moe.engine.divergence import split, without
     from moe.model.weights import HISTORY_FILE
     from moe.study.grid import runs_of
     from moe.study.params import read_params
     from moe.study.runs import RUN_KEYS
-    from moe.study.tables import RESULTS_DIR, read_table, write_table
+    from moe.study.tables import RESULTS_DIR, joined, read_table, write_table
     from moe.study.workers import in_workers, worker_count
+    from stages.progress import runs_of_a_study, shown
 
     params = read_params()
     runs = runs_of(params.sweeps)
     seeds = sorted({run.seed for run in runs})
-    work = partial(analyze_cohort, null_tables=params.analyze.null_tables)
-    cohorts = dict(in_workers(work, seeds, worker_count(params.runtime.workers)))
+    analyze_seed = partial(analyze_cohort, null_tables=params.analyze.null_tables)
+    work, workers = runs_of_a_study(len(runs)), worker_count(params.runtime.workers)
+    with shown(work):
+        cohorts = dict(in_workers(analyze_seed, seeds, workers, work.add))
     by_run = dict(sorted(itertools.chain(*(cohort.items() for cohort in cohorts.values()))))
     columns = {
         "slots": ("expert", *(f"digit_{digit}" for digit in range(CLASSES))),
@@ -60,18 +64,22 @@ def analyze() -> None:
     evaluation, history = read_table(RESULTS_DIR / "evaluation.csv"), read_table(HISTORY_FILE)
     shutil.copyfile(HISTORY_FILE, RESULTS_DIR / HISTORY_FILE.name)
     measures = pd.DataFrame([run._asdict() | r["measures"] for run, r in by_run.items()])
-    joined = evaluation.merge(_of_training(history), on=RUN_KEYS).merge(measures, on=RUN_KEYS)
-    write_table(joined, RESULTS_DIR / "runs.csv")
-    finite, _ = split(joined)
+    table = joined(joined(evaluation, _of_training(history)), measures)
+    write_table(table, RESULTS_DIR / "runs.csv")
+    finite, left_out = split(table)
     confusion = read_table(RESULTS_DIR / "confusion.csv")
-    write_plots(finite, history, confusion, RESULTS_DIR / "plots")
+    write_plots(
+        finite, without(history, left_out), without(confusion, left_out), RESULTS_DIR / "plots"
+    )
     METRICS_FILE.write_text(json.dumps(headline(finite), indent=2) + "\n")
 
     digits = pictures.draw_digits(Dataset(), params.analyze.pictured_digits)
     write_table(pictures.gates_of(digits), RESULTS_DIR / "digits.csv")
 
 
-def analyze_cohort(seed: int, send: object, null_tables: int) -> dict[Any, dict[str, Any]]:
+def analyze_cohort(
+    seed: int, send: Callable[[int], None], null_tables: int
+) -> dict[Any, dict[str, Any]]:
     """Of every run of a seed: its rows of slots.csv and coactivation.csv, its measures.
 
     Draws the experts where the seed is the pictured one.
@@ -80,9 +88,9 @@ def analyze_cohort(seed: int, send: object, null_tables: int) -> dict[Any, dict[
 
     from moe.analysis import expert_images as pictures
     from moe.analysis import routing_metrics as routing
-    from moe.analysis.divergence import COLUMN, has_diverged
     from moe.data.batches import pixels
     from moe.data.dataset import Dataset
+    from moe.engine.divergence import COLUMN, has_diverged
     from moe.model.weights import read_models
 
     data = Dataset()
@@ -123,6 +131,7 @@ def analyze_cohort(seed: int, send: object, null_tables: int) -> dict[Any, dict[
                 COLUMN: int(has_diverged(model.state_dict().values(), losses[run])),
             },
         }
+        send(1)
     return cohort
 
 
@@ -130,7 +139,7 @@ def _losses(seed: int) -> dict[Any, list[float]]:
     """Of every run of a seed: its losses after each epoch, and on the test set."""
     import pandas as pd
 
-    from moe.analysis.divergence import LOSSES
+    from moe.engine.divergence import LOSSES
     from moe.model.weights import HISTORY_FILE
     from moe.study.runs import RUN_KEYS, Run
     from moe.study.tables import RESULTS_DIR, read_table

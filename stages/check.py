@@ -1,9 +1,13 @@
-"""Says what is wrong with params.yaml, if anything; the make targets ask before they start DVC.
+"""Checks params.yaml; the make targets do this before they start DVC.
 
-And puts right what a DVC that was killed left half written, which would keep it from starting.
+Also repairs what would keep DVC from starting: files that a killed DVC left half written, and a
+folder without git.
 """
 
+import configparser
 import json
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -11,13 +15,14 @@ from typing import Any
 
 from stages.command import command
 
-RWLOCK = Path(".dvc/tmp/rwlock")  # who reads and writes what, as JSON, written in place
-LOCK = Path("dvc.lock")  # likewise, as YAML
+RWLOCK = Path(".dvc/tmp/rwlock")  # which process reads and writes what, as JSON
+LOCK = Path("dvc.lock")
+CONFIGS = (Path(".dvc/config"), Path(".dvc/config.local"))
 
 
 @command
 def check() -> None:
-    """Read params.yaml and print what it asks for."""
+    """Check params.yaml and print the size of its study."""
     from moe.study.grid import runs_of
     from moe.study.params import read_params
 
@@ -28,21 +33,22 @@ def check() -> None:
         f"params.yaml: {len(runs):,} runs of {len(trials):,} trials, {experts:,} experts, "
         f"on {params.data.dataset} for {params.train.epochs} epochs"
     )
-    mend()
+    set_aside_damaged_files()
+    allow_a_folder_without_git()
 
 
-def mend() -> None:
-    """Set aside what cannot be read: DVC makes both files anew, and finished runs are elsewhere."""
+def set_aside_damaged_files() -> None:
+    """Rename files of DVC that cannot be read. DVC writes new ones; no finished run is in them."""
     from ruamel.yaml import YAML
 
     for path, read in ((RWLOCK, json.loads), (LOCK, YAML(typ="safe", pure=True).load)):
         if is_broken(path, read) and is_broken(path, read):
             aside = path.replace(path.with_name(f"{path.name}.damaged"))
-            print(f"{path}: half written by a DVC that was killed; set aside as {aside}")
+            print(f"{path}: half written by a DVC that was killed; renamed to {aside}")
 
 
 def is_broken(path: Path, read: Callable[[bytes], Any]) -> bool:
-    """Whether it is there and holds no dictionary; one at work may be about to write it."""
+    """Whether it exists and holds no dictionary. Waits, in case DVC is just writing it."""
     from ruamel.yaml.error import YAMLError
 
     try:
@@ -52,6 +58,20 @@ def is_broken(path: Path, read: Callable[[bytes], Any]) -> bool:
     if broken:
         time.sleep(0.2)
     return broken
+
+
+def allow_a_folder_without_git() -> None:
+    """Set core.no_scm, without which DVC refuses a folder that is no git repository."""
+    config = configparser.ConfigParser(interpolation=None)
+    config.read(CONFIGS)
+    if Path(".git").exists() or config.getboolean("core", "no_scm", fallback=False):
+        return
+    command = [sys.executable, "-m", "dvc", "config", "--local", "core.no_scm", "true"]
+    subprocess.run(command, check=True)
+    print(
+        "this folder is not a git repository: core.no_scm is set in .dvc/config.local; "
+        "after git init, remove it: dvc config --local --unset core.no_scm"
+    )
 
 
 if __name__ == "__main__":

@@ -1,8 +1,9 @@
-"""What every stage's command does the same way.
+"""What the command of every stage does in the same way.
 
-Errors of a user's or the machine's making are one line, exit status 2. SIGINT and SIGTERM stop at
-once, with a line that says what is kept, exit status 130 and 143; so does the end of the `dvc
-repro` that started it. Of the stages of one checkout only one works at a time.
+An error that the user or the machine causes (bad parameters, a full disk) is one line, exit status
+2. SIGINT and SIGTERM stop a command at once, with one line that says what is kept, exit status 130
+and 143; so does the end of the `dvc repro` that started it. Only one stage of a checkout runs at a
+time.
 """
 
 import contextlib
@@ -12,9 +13,9 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NoReturn
 
 import click
 
@@ -23,35 +24,27 @@ from moe.errors import UserError
 LOCK = Path(".stage.lock")
 STARTED_BY_DVC = "DVC_STAGE"  # a variable that DVC sets for the commands of its stages
 CHECKOUT = "DVC_ROOT"  # likewise: the checkout, also where its experiment runs in a copy
-GRACE = 1.8  # seconds that an interrupted command has to leave all in order
+GRACE = 1.8  # seconds that an interrupted command has to clean up
 POLL_SECONDS = 0.2
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
-
-_leaving = threading.Lock()
-
-
-class Interrupted(BaseException):
-    """SIGINT or SIGTERM arrived."""
-
-    def __init__(self, signum: int) -> None:
-        self.signum = signum
+STDERR = 2
 
 
-class Interruption(NamedTuple):
-    """What an interrupted stage does. say: what is kept of its work, asked as the last thing,
-    in order or not; do: what cannot wait until all is unwound."""
-
-    say: Callable[[], str] = lambda: "everything finished is kept"
-    do: Callable[[], None] = lambda: None
+class Stopped(BaseException):
+    """SIGINT or SIGTERM arrived. Unwinds the stack, so that everything open is closed."""
 
 
-_interruption = Interruption()
+def _finished_runs() -> str:
+    return "finished runs are kept"
 
 
-def when_interrupted(say: Callable[[], str], do: Callable[[], None]) -> None:
-    """From here on; see Interruption."""
-    global _interruption
-    _interruption = Interruption(say, do)
+_kept: Callable[[], str] = _finished_runs
+
+
+def when_stopped(kept: Callable[[], str]) -> None:
+    """From now on, ask this function for what is kept when the command stops before its end."""
+    global _kept
+    _kept = kept
 
 
 def use_checkout() -> None:
@@ -75,85 +68,75 @@ def command(function: Callable[[], None]) -> click.Command:
     @functools.wraps(function)
     def guarded() -> None:
         for signum in SIGNALS:
-            signal.signal(signum, _interrupt)
+            signal.signal(signum, _stop)
         if STARTED_BY_DVC in os.environ:
-            threading.Thread(target=_end_with, args=[os.getppid()], daemon=True).start()
+            threading.Thread(target=_stop_with, args=[os.getppid()], daemon=True).start()
         try:
             use_checkout()
             function()
-        except (UserError, OSError) as error:
-            raise _Refused(" ".join(str(error).split())) from None
-        except Interrupted as stop:
-            with contextlib.suppress(OSError):  # who read it may be gone
-                sys.stdout.flush()
-            _exit(stop)
+            sys.stdout.flush()
+        except UserError as error:
+            _exit(2, f"Error: {error}")
+        except OSError as error:
+            _exit(2, f"Error: {error}; {_kept()}; run the same command to resume")
+        except Stopped as stopped:
+            _exit(*stopped.args)
 
     return click.command(guarded)
 
 
 def stage(function: Callable[[], None]) -> click.Command:
-    """A command that writes what a stage of dvc.yaml writes."""
+    """A command that writes the outputs of a stage of dvc.yaml. It first says what it does."""
 
     @functools.wraps(function)
     def alone() -> None:
-        with _alone(function.__name__):
+        from filelock import FileLock, Timeout
+
+        name, summary = function.__name__, (function.__doc__ or "").partition("\n")[0]
+        print(f"{name}: {summary}", flush=True)
+        lock = FileLock(LOCK)
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            click.echo(f"{name}: waiting for another stage that runs in this folder", err=True)
+            lock.acquire()
+        try:
             function()
+        finally:
+            lock.release()
 
     return command(alone)
 
 
-@contextlib.contextmanager
-def _alone(name: str) -> Iterator[None]:
-    """Wait for the stage that works in this folder, if any, and say who it is."""
-    from filelock import FileLock, Timeout
-
-    lock, holder = FileLock(LOCK), LOCK.with_suffix(".holder")
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        who = holder.read_text().strip() if holder.exists() else "another process"
-        click.echo(f"{name}: waits for {who}, which works in this folder", err=True)
-        lock.acquire()
-    try:
-        holder.write_text(f"{name} (process {os.getpid()})")
-        yield
-    finally:
-        holder.unlink(missing_ok=True)
-        lock.release()
-
-
-class _Refused(click.ClickException):
-    exit_code = 2
-
-
-def _interrupt(signum: int, frame: Any) -> None:
-    for other in SIGNALS:  # once is enough: what follows is not to be cut short
-        signal.signal(other, signal.SIG_IGN)
-    stop = Interrupted(signum)
-    # What sets things right may hang (a server that does not answer), and Python drops what is
-    # raised where it cannot go anywhere, as in a destructor.
-    timer = threading.Timer(GRACE, _exit, [stop])
+def _stop(signum: int, frame: Any) -> None:
+    for other in SIGNALS:
+        signal.signal(other, signal.SIG_IGN)  # one is enough
+    name, status = signal.Signals(signum).name, 128 + signum
+    _say(f"stopped by {name}: {_kept()}; run the same command to resume")
+    # Cleaning up can hang, for example on a server that does not answer.
+    timer = threading.Timer(GRACE, os._exit, [status])
     timer.daemon = True
     timer.start()
-    _interruption.do()
-    raise stop
+    raise Stopped(status)
 
 
-def _exit(stop: Interrupted) -> None:
-    _leaving.acquire()  # for good: who comes second, the timer or the main thread, says nothing
-    name = signal.Signals(stop.signum).name
-    try:
-        with contextlib.suppress(OSError):
-            click.echo(
-                f"stopped by {name}: {_interruption.say()}; the same command goes on", err=True
-            )
-    finally:
-        # At once: no thread that still talks to MLflow shall hold us up.
-        os._exit(128 + stop.signum)
+def _exit(status: int, line: str = "") -> NoReturn:
+    """Exit without waiting for threads, which may still talk to MLflow."""
+    with contextlib.suppress(OSError):  # stdout may be closed, or a file on a full disk
+        sys.stdout.flush()
+    if line:
+        _say(" ".join(line.split()))
+    os._exit(status)
 
 
-def _end_with(parent: int) -> None:
-    """SIGTERM ends DVC but not its stage, which would write beside the one that is started next."""
+def _say(line: str) -> None:
+    """Write to stderr without its buffer, which a signal may have interrupted."""
+    with contextlib.suppress(OSError):
+        os.write(STDERR, f"{line}\n".encode())
+
+
+def _stop_with(parent: int) -> None:
+    """Stop when DVC is killed, which does not stop its stage: the next one must not wait for it."""
     while os.getppid() == parent:
         time.sleep(POLL_SECONDS)
     os.kill(os.getpid(), signal.SIGTERM)

@@ -1,5 +1,6 @@
 """evaluate: every run's weights on the test set; results/evaluation.csv and confusion.csv."""
 
+from collections.abc import Callable
 from typing import Any
 
 from stages.command import stage
@@ -14,10 +15,14 @@ def evaluate() -> None:
     from moe.study.params import read_params
     from moe.study.tables import RESULTS_DIR, write_table
     from moe.study.workers import in_workers, worker_count
+    from stages.progress import runs_of_a_study, shown
 
     params = read_params()
-    seeds = sorted({run.seed for run in runs_of(params.sweeps)})
-    done = dict(in_workers(evaluate_cohort, seeds, worker_count(params.runtime.workers)))
+    wanted = runs_of(params.sweeps)
+    seeds = sorted({run.seed for run in wanted})
+    work, workers = runs_of_a_study(len(wanted)), worker_count(params.runtime.workers)
+    with shown(work):
+        done = dict(in_workers(evaluate_cohort, seeds, workers, work.add))
     runs = sorted(itertools.chain(*done.values()), key=lambda pair: pair[0])
     write_table((row for _, row, _ in runs), RESULTS_DIR / "evaluation.csv")
     write_table(itertools.chain(*(rows for _, _, rows in runs)), RESULTS_DIR / "confusion.csv")
@@ -26,7 +31,7 @@ def evaluate() -> None:
 Rows = dict[str, Any]
 
 
-def evaluate_cohort(seed: int, send: object) -> list[tuple[tuple, Rows, list[Rows]]]:
+def evaluate_cohort(seed: int, send: Callable[[int], None]) -> list[tuple[tuple, Rows, list[Rows]]]:
     """Of every run of a seed: the run, its row of evaluation.csv, its rows of confusion.csv."""
     from moe.analysis.evaluation import evaluate as evaluate_model
     from moe.data.batches import pixels
@@ -55,6 +60,7 @@ def evaluate_cohort(seed: int, send: object) -> list[tuple[tuple, Rows, list[Row
             for digit, predicted in enumerate(result.confusion.tolist())
         ]
         cohort.append((run, row, counts))
+        send(1)
     return cohort
 
 

@@ -1,100 +1,136 @@
-"""How training shows where it is: a bar on a terminal, plain lines elsewhere."""
+"""How far a stage is: a bar on a terminal, a line every few seconds elsewhere."""
 
 import math
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn
-
-from moe.train.shards import Epochs
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 SECONDS_BETWEEN_LINES = 5
-MEMORY = 0.9  # of the mean accuracy for what it was
+SECONDS_TO_MEASURE = 3  # of work, before a time left is estimated
+MEMORY = 0.9  # weight of the past in the moving average of the accuracy
+
+
+class Work:
+    """Counts units of work and estimates the time left.
+
+    total: number of units. what: text for the screen, given the units that are done.
+    """
+
+    def __init__(self, total: int, what: Callable[[int], str]) -> None:
+        self.total, self.what = total, what
+        self.done = self.found = 0
+        self.began: float | None = None  # when the first new unit was done
+        self.on_change: Callable[[], None] = lambda: None
+
+    def skip(self, units: int) -> None:
+        """These were done before: they count, but say nothing about the speed."""
+        self.found = units
+        self.done += units
+        self.on_change()
+
+    def add(self, units: int = 1) -> None:
+        """These are done now."""
+        if self.began is None:
+            self.began, self.found = time.monotonic(), self.done + units
+        self.done += units
+        self.on_change()
+
+    def per_second(self) -> float | None:
+        """Units per second; None until enough is done to tell."""
+        seconds = time.monotonic() - self.began if self.began is not None else 0
+        if seconds < SECONDS_TO_MEASURE or self.done <= self.found:
+            return None
+        return (self.done - self.found) / seconds
+
+    def __str__(self) -> str:
+        text, speed = self.what(self.done), self.per_second()
+        if speed and self.done < self.total:
+            minutes, seconds = divmod(math.ceil((self.total - self.done) / speed), 60)
+            text += f", about {minutes}:{seconds:02} left"
+        return text
+
+
+def runs_of_a_study(total: int) -> Work:
+    """Work whose units are runs."""
+    return Work(total, lambda done: f"{done:,}/{total:,} runs")
 
 
 class TrainingProgress:
-    """Counts runs and their epochs, and says how fast they come and when they will be there.
+    """Training, counted in epochs of single runs.
 
-    runs, epochs, images: of the study, of a run, of an epoch.
+    runs: of the study; epochs: of a run; images: of an epoch.
     """
 
     def __init__(self, runs: int, epochs: int, images: int) -> None:
         self.total_runs, self.epochs, self.images = runs, epochs, images
-        self.runs = self.run_epochs = 0
+        self.runs = 0
         self.found: int | None = None  # runs that the store had
-        self.accuracy = math.nan  # on the test set, a mean over what was told of late
-        self.memory = 0  # bytes, the most that a worker has held
-        self.started = time.monotonic()
-        self.watchers: list[list] = []  # [next time, seconds, function]
+        self.accuracy = math.nan  # on the test set, a moving average
+        self.memory = 0  # bytes, the most that a worker has used
+        self.work = Work(runs * epochs, self._text)
 
-    def watch(self, seconds: float, function: Callable[[], None]) -> None:
-        """Call a function after changes, at most once in so many seconds."""
-        self.watchers.append([0.0, seconds, function])
-
-    def on_epochs(self, epochs: Epochs) -> None:
-        """Runs have done another epoch."""
-        self.run_epochs += epochs.runs
-        self.memory = max(self.memory, epochs.memory)
-        known = epochs.accuracy if math.isnan(self.accuracy) else self.accuracy
-        self.accuracy = MEMORY * known + (1 - MEMORY) * epochs.accuracy
-        self._tell()
+    def on_epochs(self, runs: int, accuracy: float, memory: int) -> None:
+        """Some runs have finished another epoch."""
+        self.memory = max(self.memory, memory)
+        known = accuracy if math.isnan(self.accuracy) else self.accuracy
+        self.accuracy = MEMORY * known + (1 - MEMORY) * accuracy
+        self.work.add(runs)
 
     def on_runs(self, count: int) -> None:
-        """Runs are finished; the first time, these are the ones that the store had."""
+        """Runs are finished; in the first call, those that the store had."""
+        self.runs += count
         if self.found is None:
             self.found = count
-            self.run_epochs = count * self.epochs
-            self.started = time.monotonic()
             new = self.total_runs - count
             print(f"{count:,} of {self.total_runs:,} runs are in the store, {new:,} are trained")
-        self.runs += count
-        self._tell()
+            self.work.skip(count * self.epochs)
+        else:
+            self.work.on_change()
 
     def measures(self) -> dict[str, float]:
-        """What a chart of the training shows."""
-        shown = {"runs_done": self.runs, "epochs_done": self.run_epochs}
+        """The live metrics of a training."""
+        shown = {"runs_done": self.runs, "epochs_done": self.work.done}
         return shown if math.isnan(self.accuracy) else {**shown, "mean_accuracy": self.accuracy}
 
-    def _tell(self) -> None:
-        now = time.monotonic()
-        for watcher in self.watchers:
-            due, seconds, function = watcher
-            if now >= due:
-                watcher[0] = now + seconds
-                function()
-
-    def __str__(self) -> str:
-        total = self.total_runs * self.epochs
-        done = self.run_epochs - (self.found or 0) * self.epochs
-        seconds = time.monotonic() - self.started
-        text = f"{self.runs:,}/{self.total_runs:,} runs, {self.run_epochs:,}/{total:,} epochs"
-        if done and seconds:
-            rate, left = done * self.images / seconds, (total - self.run_epochs) * seconds / done
-            text += f", {rate / 1e6:.2f}M samples·runs/s, {left // 60:.0f}:{left % 60:02.0f} left"
-        if self.memory:
-            text += f", at most {self.memory / 1e9:.2f} GB a worker"
+    def _text(self, done: int) -> str:
+        if self.found is None:
+            return "reading the store of finished runs"
+        if self.runs == self.total_runs:
+            return f"{self.runs:,} runs finished, writing them to weights/"
+        if math.isnan(self.accuracy):
+            return "starting workers"
+        text = (
+            f"{done:,}/{self.work.total:,} epochs, {self.runs:,}/{self.total_runs:,} runs finished"
+        )
+        if speed := self.work.per_second():
+            text += f", {speed * self.images / 1e6:.2f}M samples/s"
         return text
 
 
 @contextmanager
-def shown(progress: TrainingProgress) -> Iterator[None]:
-    """Show a progress while the block runs."""
-    console = Console(file=sys.stdout)
+def shown(work: Work) -> Iterator[None]:
+    """Show the work while the block runs."""
+    console = Console()
     if console.is_terminal:
-        columns = BarColumn(), TextColumn("{task.description}")
+        columns = BarColumn(20), TextColumn("{task.description}"), TimeElapsedColumn()
         with Progress(*columns, console=console) as bar:
-            task = bar.add_task(str(progress), total=progress.total_runs * progress.epochs)
-
-            def show() -> None:
-                bar.update(task, completed=progress.run_epochs, description=str(progress))
-
-            progress.watch(0.2, show)
+            task = bar.add_task(str(work), total=work.total)
+            work.on_change = lambda: bar.update(task, completed=work.done, description=str(work))
             yield
-            show()
+            work.on_change()
     else:
-        progress.watch(SECONDS_BETWEEN_LINES, lambda: print(progress, flush=True))
+        due = 0.0
+
+        def print_line() -> None:
+            nonlocal due
+            if time.monotonic() >= due:
+                due = time.monotonic() + SECONDS_BETWEEN_LINES
+                print(work, flush=True)
+
+        work.on_change = print_line
+        print_line()
         yield
-        print(progress, flush=True)
+        print(work, flush=True)

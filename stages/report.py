@@ -9,7 +9,6 @@ def report() -> None:
     """Render the report from the tables in results/."""
     from moe.analysis.results import read_tables
     from moe.claims import judged, write_claims
-    from moe.data.sets import dataset_named
     from moe.report.explorer import write_explorer
     from moe.report.page import REPORTS_DIR, TEMPLATE_DIR, write_report
     from moe.report.playground import write_playground
@@ -17,12 +16,11 @@ def report() -> None:
     from moe.study.tables import RESULTS_DIR
 
     params = read_params()
-    tables = read_tables(RESULTS_DIR, params.train.hidden)
+    tables = read_tables(RESULTS_DIR, params.train.hidden, params.data.dataset)
     claims = judged(tables)
     write_claims(claims, REPORTS_DIR / "claims.json")
     write_report(tables, params, claims, REPORTS_DIR)
-    name = dataset_named(params.data.dataset).title
-    write_explorer(tables, name, TEMPLATE_DIR, REPORTS_DIR / "explorer.html")
+    write_explorer(tables, TEMPLATE_DIR, REPORTS_DIR / "explorer.html")
     write_playground(tables, TEMPLATE_DIR, REPORTS_DIR / "playground.html")
     print(f"{REPORTS_DIR / 'index.html'}: {len(tables.runs):,} runs")
 

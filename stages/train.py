@@ -4,15 +4,15 @@ Nothing of it is in git, so that DVC can bring all of it back from its cache: a 
 outside the cache would train again in a fresh clone.
 """
 
-from stages.command import stage, when_interrupted
+from stages.command import stage, when_stopped
 
 
 @stage
 def train() -> None:
     """Train every run of params.yaml that is not yet in the store."""
-    from moe.analysis.divergence import has_diverged, in_one_line, losses_of
     from moe.data.dataset import Dataset
     from moe.engine import HISTORY
+    from moe.engine.divergence import has_diverged, in_one_line, losses_of
     from moe.model.weights import HISTORY_FILE, link_weights
     from moe.study.grid import runs_of
     from moe.study.params import read_params
@@ -29,14 +29,15 @@ def train() -> None:
 
     def on_epochs(epochs: Epochs) -> None:
         live.tell()
-        progress.on_epochs(epochs)
+        progress.on_epochs(*epochs)
+
+    def on_stop() -> str:
+        live.interrupt()
+        return f"{progress.runs:,} of {len(runs):,} runs are finished and kept"
 
     live = Live(params, progress.measures)
-    when_interrupted(
-        say=lambda: f"{progress.runs:,} of {len(runs):,} runs are finished and kept",
-        do=live.interrupt,
-    )
-    with live, shown(progress):
+    when_stopped(on_stop)
+    with live, shown(progress.work):
         trained = train_study(params, runs, data, store, on_epochs, progress.on_runs, print)
     link_weights(store_cohorts(params, trained, data, store))
     columns = (*RUN_KEYS, "epoch", *HISTORY)

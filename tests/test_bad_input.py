@@ -167,7 +167,7 @@ def test_what_a_killed_dvc_left_half_written(name: str, content: bytes, finished
     try:
         path.write_bytes(content)
         done = finished.run(sys.executable, "-m", "stages.check")
-        assert f"{name}: half written by a DVC that was killed; set aside as {name}.damaged" in (
+        assert f"{name}: half written by a DVC that was killed; renamed to {name}.damaged" in (
             done.stdout
         )
         assert path.with_name(f"{path.name}.damaged").read_bytes() == content
@@ -300,10 +300,10 @@ def mirror_that() -> Iterator[Callable[[str], str]]:
 @pytest.mark.parametrize(
     ("manner", "message"),
     [
-        ("404", "404 Client Error"),
+        ("404", "404 Not Found"),
         ("HTML", "truncated or altered (its MD5 is not"),
         ("endless", "more than 30,000,000 bytes, which no file of a data set has"),
-        ("never", "Read timed out"),
+        ("never", "no answer within 0.5 seconds"),
     ],
 )
 def test_mirrors(
@@ -315,7 +315,7 @@ def test_mirrors(
 ) -> None:
     monkeypatch.setenv("MNIST_MIRROR", mirror_that(manner))
     monkeypatch.setattr(download.import_torchvision().datasets.MNIST, "mirrors", [])
-    monkeypatch.setattr(download, "TIMEOUT", 0.5)
+    monkeypatch.setattr(download, "READ_TIMEOUT", 0.5)
     with pytest.raises(DataError) as raised:
         download.download("MNIST", tmp_path)
     assert message in str(raised.value)

@@ -1,8 +1,10 @@
 """Fetching, refusing and reading the data; the order of batches."""
 
+import gzip
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -63,6 +65,66 @@ def test_without_any_mirror_the_error_names_them_and_the_ways_out(
     for part in ("nowhere", "http://127.0.0.1:9/mnist/", "MNIST_MIRROR", "make demo"):
         assert part in str(raised.value)
     assert "\n" not in str(raised.value)
+
+
+def test_no_network_is_a_short_line_for_each_mirror_and_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # Port 9 of loopback refuses; names under .invalid never resolve.
+    mirrors = ["http://127.0.0.1:9/mnist/", "http://mnist.invalid/"]
+    monkeypatch.delenv("MNIST_MIRROR", raising=False)
+    monkeypatch.setattr(import_torchvision().datasets.MNIST, "mirrors", mirrors)
+    begin = time.monotonic()
+    with pytest.raises(DataError) as raised:
+        download("MNIST", tmp_path)
+    assert time.monotonic() - begin < 15  # a resolver of its own may take 5 or 10
+    name = "train-images-idx3-ubyte.gz"
+    assert str(raised.value).startswith(
+        "MNIST could not be fetched: "
+        f"http://127.0.0.1:9/mnist/{name}: no connection; "
+        f"http://mnist.invalid/{name}: no connection; set MNIST_MIRROR"
+    )
+    assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize("form", ["file://{}", "~/mnist", "{}/"])
+def test_forms_of_a_mirror_that_is_a_folder(
+    form: str, mirror: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "a b%20" / "mnist"  # file:// has it as a%20b%2520
+    folder.parent.mkdir()
+    folder.symlink_to(mirror)
+    monkeypatch.setenv("HOME", str(folder.parent))
+    named = folder.as_uri().removeprefix("file://") if "://" in form else str(folder)
+    monkeypatch.setenv("MNIST_MIRROR", form.format(named))
+    monkeypatch.setattr(import_torchvision().datasets.MNIST, "mirrors", [])
+    raw = download("MNIST", tmp_path / "downloads")
+    for name in FILES:
+        assert gzip.decompress((mirror / f"{name}.gz").read_bytes()) == (raw / name).read_bytes()
+
+
+def test_a_folder_of_unpacked_files_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "train-images-idx3-ubyte").touch()
+    monkeypatch.setenv("MNIST_MIRROR", str(tmp_path))
+    monkeypatch.setattr(import_torchvision().datasets.MNIST, "mirrors", [])
+    with pytest.raises(DataError, match="only the unpacked file is there; its checksum is not"):
+        download("MNIST", tmp_path / "downloads")
+
+
+def test_a_mirror_that_fails_is_named_when_another_one_has_the_file(
+    mirror: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    monkeypatch.setenv("MNIST_MIRROR", str(tmp_path / "nowhere"))
+    monkeypatch.setattr(import_torchvision().datasets.MNIST, "mirrors", [mirror.as_uri()])
+    download("MNIST", tmp_path)
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 4
+    assert lines[0] == (
+        f"{tmp_path}/nowhere/train-images-idx3-ubyte.gz: no such file; "
+        f"used {mirror.as_uri()} instead"
+    )
 
 
 def test_idx_files_keep_what_is_written(tmp_path: Path) -> None:

@@ -8,10 +8,10 @@ import pandas as pd
 import pytest
 import torch
 
-from moe.analysis.divergence import has_diverged, in_one_line, losses_of
 from moe.analysis.results import over_seeds, read_tables
 from moe.data.dataset import Dataset
 from moe.engine import HISTORY, Trained, fused, kernel
+from moe.engine.divergence import has_diverged, in_one_line, losses_of
 from moe.study.runs import RUN_KEYS, Run
 from moe.study.tables import read_table, write_table
 from moe.study.train_settings import Train

@@ -236,7 +236,7 @@ def test_any_leading_shape_is_a_batch(recipe: str, shape: tuple[int, ...]) -> No
 def test_an_empty_batch_has_losses_of_0(recipe: str, training: bool) -> None:
     more = {"capacity_factor": 1.0} if RECIPES[recipe].has_capacity else {}
     model = layer(recipe, **more).train(training)
-    output, aux = model(torch.empty(0, 4))
+    _, aux = model(torch.empty(0, 4))
     for loss in (aux.gate_loss, aux.z_loss, aux.dropped):
         assert loss is None or loss == 0
     assert all((slope == 0).all() for slope in gradients(model, torch.empty(0, 4)))

@@ -34,13 +34,34 @@ def test_every_recipe_can_be_named(name: str, tmp_path: Path) -> None:
     assert Run(name, 2, k, 1.0, 0) in runs_of(read_params(path).sweeps)
 
 
-def test_the_20_seed_study_differs_in_its_seeds_alone() -> None:
-    study, default = (read_params(ROOT / name) for name in ("studies/study.yaml", "params.yaml"))
-    assert {run.trial for run in runs_of(study.sweeps)} == {
-        run.trial for run in runs_of(default.sweeps)
+def test_the_confirmatory_study_by_hand() -> None:
+    study, default = (read_params(ROOT / name) for name in ("studies/confirm.yaml", "params.yaml"))
+    runs = runs_of(study.sweeps)
+    # k = 2, lc = 1: 2 recipes × 10 ne × 100 = 2,000; other lc: 2 × 10 × 4 × 50 = 4,000.
+    # k = 1: blog 11 × 250 = 2,750, logits and switch 2 × 11 × 100 = 2,200.
+    # k = 3 has nine ne, k = 4 eight: 2 × 17 × 20 = 680. Base: 250 of 400 are there, 150 are new.
+    assert len(runs) == 2000 + 4000 + 2750 + 2200 + 680 + 150
+    # switch at k = 2 is in the exploratory study alone: ten trials.
+    trials = {run.trial for run in runs_of(default.sweeps)}
+    assert trials - {run.trial for run in runs} == {
+        Trial("switch", ne, 2, 1.0) for ne in (2, 3, 4, 5, 6, 7, 8, 10, 12, 16)
     }
-    assert min(sweep.seeds for sweep in study.sweeps) == 20
+    assert {run.trial for run in runs} <= trials
+    assert min(run.seed for run in runs) == 1000 > max(r.seed for r in runs_of(default.sweeps))
     assert study.train == default.train
+
+
+def test_seeds_start_where_the_sweep_says(tmp_path: Path) -> None:
+    path = tmp_path / "params.yaml"
+    path.write_text(DEFAULT.replace("seeds: 100", "seeds: {from: 7, count: 3}", 1))
+    base = [run.seed for run in runs_of(read_params(path).sweeps) if run.ne == 1 and run.k == 1]
+    # blog and logits: seeds 0 … 4 of "effect of k" and 7 … 9 of "base models"; switch: 0 … 4
+    assert sorted(base) == sorted([0, 1, 2, 3, 4, 7, 8, 9] * 2 + [0, 1, 2, 3, 4])
+
+
+def test_the_default_studies_digest_is_what_it_was() -> None:
+    digest = study_digest(read_params(ROOT / "params.yaml"))
+    assert digest.startswith("d0224ff6")
 
 
 def test_the_demo_by_hand() -> None:
@@ -97,6 +118,18 @@ BAD = {
     "capacity": ("epochs: 5", "epochs: 5\n  capacity_factor: 0", "train.capacity_factor"),
     "duplicate": ("epochs: 5", "epochs: 5\n  epochs: 6", "not valid YAML"),
     "not yaml": ("epochs: 5", "epochs: [5", "not valid YAML"),
+    "no seeds": ("seeds: 100", "seeds: 0", "sweeps.4.seeds: 0: must be at least one seed"),
+    "seeds of a word": ("seeds: 100", "seeds: many", "sweeps.4.seeds: 'many': must be a number of"),
+    "truth for seeds": ("seeds: 100", "seeds: true", "sweeps.4.seeds: True: must be a number of"),
+    "seeds from no count": (
+        *("seeds: 100", "seeds: {from: 1000}"),
+        "sweeps.4.seeds: {'from': 1000}: must be a number of seeds, or like {from: 1000, count",
+    ),
+    "seeds to nowhere": (
+        *("seeds: 100", "seeds: {from: 5, count: 3, to: 8}"),
+        "must be a number of seeds, or like {from: 1000, count: 250}",
+    ),
+    "seeds below 0": ("seeds: 100", "seeds: {from: -1, count: 3}", "between 0 and 1,000,000,000"),
     "device": ("device: auto ", "device: gpu ", "runtime.device: 'gpu': string should match"),
     "workers": ("workers: auto ", "workers: 0 ", "runtime.workers"),
 }

@@ -6,21 +6,24 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import playwright
 import pytest
 import torch
 import torch.nn.functional as F
 from scipy.stats import kstest
 
+from moe.analysis.results import read_tables
 from moe.data.batches import batch_order, pixels, random_draws
 from moe.data.dataset import Dataset
+from moe.data.sets import DATASETS
 from moe.model.layer import MoE, initial_weights
 from moe.recipes import RECIPES
 from moe.report.playground import ENGINE, TRAINER, tour_facts
 from moe.report.playground import mnist_5k as mnist_5k_of_page
 
-SOURCES = Path(__file__).parent.parent / "reports" / "template" / "playground"
+ROOT = Path(__file__).parent.parent
+RESULTS = ROOT / "results"
+SOURCES = ROOT / "reports" / "template" / "playground"
 NODE = Path(playwright.__file__).parent / "driver" / "node"  # JavaScript that every test run has
 EXPERTS, STEPS, BATCH, RATE = 6, 50, 32, 0.003
 
@@ -211,8 +214,11 @@ def test_the_map_puts_alike_images_side_by_side(mnist_5k: Dataset) -> None:
 
 
 def test_a_study_without_the_tour_s_cells_has_no_numbers_for_it() -> None:
-    columns = ["recipe", "ne", "k", "lc", "seed", "accuracy", "dead_experts", "classes_per_expert"]
-    runs = pd.DataFrame(columns=[*columns, *(f"accuracy_{label}" for label in range(10))])
-    facts = tour_facts(runs)
-    assert len(facts) == 8
-    assert set(facts.values()) == {None}
+    tables = read_tables(RESULTS, 10)
+    assert None not in tour_facts(tables).values()
+    empty = tour_facts(tables._replace(runs=tables.runs[:0]))
+    assert set(empty.values()) == {None}
+    assert len(empty) == len(tour_facts(tables))
+    # The tour speaks of digits.
+    clothes = tour_facts(tables._replace(dataset=DATASETS["fashion-mnist"]))
+    assert set(clothes.values()) == {None}

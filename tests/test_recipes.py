@@ -92,8 +92,9 @@ def test_shazeer_by_hand() -> None:
 def test_shazeer_s_spread_is_the_softplus_of_its_noise_logits_and_0_01() -> None:
     # Rows of three equal logits, k = 1, noise of −1, 0, 1 times a spread s: expert 2 wins by s.
     # Load: the first two have to beat s: Φ(−s / s) each; the third's rival is at 0: Φ(0) = 1/2.
-    # With noise logits ln(e^1.99 − 1), s = 1.99 + 0.01; rows alike. Load 4 · (0.158655, 0.158655, 0.5): mean
-    # 4 · 0.272437, variance 16 · (2 · 0.113782² + 0.227563²) / 3 = 16 · 0.0258925: CV² 0.348853.
+    # With noise logits ln(e^1.99 − 1), s = 1.99 + 0.01; all rows are equal.
+    # Load 4 · (0.158655, 0.158655, 0.5): mean 4 · 0.272437,
+    # variance 16 · (2 · 0.113782² + 0.227563²) / 3 = 16 · 0.0258925: CV² 0.348853.
     # Importance 0, 0, 4: variance 32/9 over 16/9 is 2.
     logits = torch.zeros(4, 3, dtype=torch.float64)
     draws = torch.tensor([[-1.0, 0, 1]], dtype=torch.float64).expand(4, 3)

@@ -1,5 +1,6 @@
-"""SIGINT and SIGTERM: a stage stops at once, says what is kept, and leaves nothing behind."""
+"""SIGINT, SIGTERM and a stdout that breaks: a stage stops at once and says what is kept."""
 
+import os
 import signal
 import subprocess
 import sys
@@ -68,48 +69,88 @@ def test_a_training_stops_at_once_and_says_what_is_kept(
     (line,) = err.splitlines()
     assert line.startswith(f"stopped by {name}: ")
     assert "of 400 runs are finished and kept" in line
-    assert line.endswith("the same command goes on")
+    assert line.endswith("; run the same command to resume")
     _, alive = psutil.wait_procs(tree, timeout=5)
     assert not alive
     assert "RUNNING" not in in_mlflow(training)
 
 
-ORDER = """
+CLEANING_UP = """
 import time
-from stages.command import command, when_interrupted
+from stages.command import command, when_stopped
 
 @command
 def keeper():
-    when_interrupted(say=lambda: "3 of 4 are kept", do=lambda: print("at once", flush=True))
+    when_stopped(lambda: "3 of 4 are kept")
     try:
         print("ready", flush=True)
         time.sleep(60)
     finally:
         time.sleep({seconds})
+        print("clean", flush=True)
 
 keeper()
 """
 
 
-# To set things right takes no time, just as long as is granted, or for ever.
-@pytest.mark.parametrize("seconds", [0, GRACE, 60])
-def test_the_line_is_the_same_if_what_sets_things_right_is_cut_short(seconds: float) -> None:
+@pytest.mark.parametrize(("seconds", "cleaned"), [(0, "clean\n"), (60, "")])
+def test_it_says_what_is_kept_at_once_and_cleans_up_for_two_seconds_at_most(
+    seconds: float, cleaned: str
+) -> None:
     process = subprocess.Popen(
-        [sys.executable, "-c", ORDER.format(seconds=seconds)],
+        [sys.executable, "-c", CLEANING_UP.format(seconds=seconds)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
     )
     assert process.stdout is not None
+    assert process.stderr is not None
     assert process.stdout.readline() == "ready\n"
     begin = time.monotonic()
     process.send_signal(signal.SIGTERM)
-    assert process.stdout.readline() == "at once\n"
+    line = process.stderr.readline()
     assert time.monotonic() - begin < GRACE / 2
-    _, err = process.communicate(timeout=30)
+    assert line == "stopped by SIGTERM: 3 of 4 are kept; run the same command to resume\n"
+    process.send_signal(signal.SIGINT)  # a second one changes nothing
+    out, err = process.communicate(timeout=30)
     assert time.monotonic() - begin < 2 + 3
     assert process.returncode == 143
-    assert err == "stopped by SIGTERM: 3 of 4 are kept; the same command goes on\n"
+    assert (out, err) == (cleaned, "")
+
+
+PRINTING = """
+from stages.command import command, when_stopped
+
+@command
+def printer():
+    when_stopped(lambda: "3 of 4 are kept")
+    for _ in range({lines}):
+        print("a line")
+
+printer()
+"""
+
+
+@pytest.mark.parametrize("lines", [1, 100_000])  # at the end, and long before it
+@pytest.mark.parametrize(
+    ("stdout", "reason"),
+    [("full", "[Errno 28] No space left on device"), ("closed", "[Errno 32] Broken pipe")],
+)
+def test_stdout_that_takes_nothing_more(stdout: str, reason: str, lines: int) -> None:
+    if stdout == "full":
+        target = os.open("/dev/full", os.O_WRONLY)
+    else:
+        reader, target = os.pipe()
+        os.close(reader)
+    done = subprocess.run(
+        [sys.executable, "-c", PRINTING.format(lines=lines)],
+        stdout=target,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    os.close(target)
+    assert done.returncode == 2
+    assert done.stderr == f"Error: {reason}; 3 of 4 are kept; run the same command to resume\n"
 
 
 def test_what_was_kept_is_what_the_next_start_finds(training: Copy) -> None:

@@ -1,6 +1,7 @@
 """Intervals and tests against arithmetic by hand, other formulas, and simulation."""
 
 import math
+import warnings
 
 import numpy as np
 import pytest
@@ -38,6 +39,22 @@ def test_paired_by_hand() -> None:
     assert found[:4] == pytest.approx((3, 1.03676, 4.96324, 5), abs=1e-5)
     assert found.error == pytest.approx(0.70711, abs=1e-5)
     assert paired(np.full(4, 2.0))[:3] == (2, 2, 2)
+
+
+def test_intervals_are_scipy_s_and_nothing_is_warned_of_where_seeds_hardly_differ() -> None:
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(1, 2, 7), rng.normal(0, 1, 4)
+    interval = stats.ttest_1samp(x, 0).confidence_interval(0.95)
+    assert paired(x)[1:3] == pytest.approx((interval.low, interval.high))
+    test = stats.ttest_ind(x, y, equal_var=False)
+    interval = test.confidence_interval(0.95)
+    assert welch(x, y)[1:3] == pytest.approx((interval.low, interval.high))
+    assert welch(x, y).freedom == pytest.approx(test.df)  # type: ignore[attr-defined]
+    close = 0.9 + np.array([0, 1e-11, 2e-11, 1e-11])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert paired(close).low < 0.9 + 1e-11 < paired(close).high
+        assert welch(close, close[::2] - 0.1).value == pytest.approx(0.1)
 
 
 def test_welch_by_hand() -> None:

@@ -8,15 +8,23 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from moe.analysis.divergence import split, without
+from moe.data.info import DatasetInfo
+from moe.data.sets import DATASETS, dataset_named
+from moe.engine.divergence import split, without
+from moe.recipes import in_order, recipe_named
 from moe.statistics import mean_with_interval, slopes
-from moe.study.runs import RUN_KEYS, Run, Trial
-from moe.study.tables import read_table
+from moe.study.runs import Run, Trial
+from moe.study.tables import exactly, read_table
 
-DIGITS = range(10)
+DIGITS = range(10)  # what the source's claims speak of
+READINGS = ("blog", "logits")  # the two readings of the source
+MOST_COLUMNS = 2  # recipes beside each other in a figure
+FEWEST_SIDE_BY_SIDE = 3  # recipes
+PER_CENT = 100
 
 
-FEWEST_ROUTERS = 4
+class MissingCellsError(LookupError):
+    """A study lacks the cells of a figure; the message completes "this figure needs …"."""
 
 
 class Tables(NamedTuple):
@@ -36,29 +44,55 @@ class Tables(NamedTuple):
     routers: pd.DataFrame
     benchmark: dict[str, Any] | None = None
     diverged: Sequence[Run] = ()
+    dataset: DatasetInfo = DATASETS["mnist"]
 
     @property
     def recipes(self) -> list[str]:
-        """The source's two readings, those of them that the study has; else whatever it has."""
-        present = list(dict.fromkeys(self.runs["recipe"]))
-        return [name for name in ("blog", "logits") if name in present] or present[:2]
+        """Those beside each other in figures: the source's readings first, two at most."""
+        present = in_order(self.runs["recipe"])
+        readings = [name for name in READINGS if name in present]
+        others = [name for name in present if name not in readings]
+        return [*readings, *others][:MOST_COLUMNS]
+
+    @property
+    def routing(self) -> list[str]:
+        """Of these recipes, those whose router chooses. Raises MissingCellsError without any."""
+        choosing = [name for name in self.recipes if recipe_named(name).chooses]
+        if not choosing:
+            raise MissingCellsError("a recipe whose router chooses experts")
+        return choosing
+
+    @property
+    def classes(self) -> range:
+        """The labels."""
+        return range(len(self.dataset.class_names))
+
+    @property
+    def accuracies(self) -> list[str]:
+        """The columns of runs with the accuracy of each class."""
+        return [f"accuracy_{label}" for label in self.classes]
 
 
-def read_tables(folder: Path, hidden: int) -> Tables:
-    """Read what the stages before wrote.
+def read_tables(folder: Path, hidden: int, dataset: str = "mnist") -> Tables:
+    """Read what the stages before wrote; dataset: its name in params.yaml.
 
-    A study of many recipes is itself the study of the routers; others have its table beside theirs.
-    Diverged runs are left out of all tables.
+    Diverged runs are left out of all tables. Where results/routers.csv has no rows, or lacks a
+    recipe of this study, a study of three recipes or more is shown side by side itself.
     """
     names = ("runs", "history", "confusion", "slots", "coactivation")
     runs, *others = (read_table(folder / f"{name}.csv") for name in names)
     runs, diverged = split(runs)
     others = [without(table, diverged) for table in others]
-    has_many = runs["recipe"].nunique() >= FEWEST_ROUTERS
-    routers, of_routers = (runs, []) if has_many else split(read_table(folder / "routers.csv"))
+    beside = folder / "routers.csv"
+    routers, of_routers = split(read_table(beside)) if beside.exists() else (runs.head(0), [])
+    recipes = set(runs["recipe"])
+    if not recipes <= set(routers["recipe"]):
+        routers = runs if len(recipes) >= FEWEST_SIDE_BY_SIDE else routers
+        of_routers = [] if routers is runs else of_routers
     benchmark = folder.parent / "benchmarks/results.json"
     found = json.loads(benchmark.read_text()) if benchmark.exists() else None
-    return Tables(folder, hidden, runs, *others, routers, found, (*diverged, *of_routers))
+    left_out = (*diverged, *of_routers)
+    return Tables(folder, hidden, runs, *others, routers, found, left_out, dataset_named(dataset))
 
 
 def cells(table: pd.DataFrame, **wanted: Any) -> pd.DataFrame:
@@ -69,10 +103,73 @@ def cells(table: pd.DataFrame, **wanted: Any) -> pd.DataFrame:
     return table[keep]
 
 
+class At(NamedTuple):
+    """The k and lc at which a recipe is looked at over ne."""
+
+    k: int
+    lc: float
+
+    def __str__(self) -> str:
+        return f"k = {self.k}, lc = {exactly(self.lc)}"
+
+
+def usual(runs: pd.DataFrame, recipe: str) -> At | None:
+    """k = 2 and lc = 1, the source's, where a recipe has them; else what it has most ne and runs of,
+    rather with several experts an input. None for a recipe without ne > 1."""
+    many = cells(runs, recipe=recipe)
+    many = many[many["ne"] > 1]
+    if many.empty:
+        return None
+
+    def worth(pair: tuple[At, pd.DataFrame]) -> tuple:
+        at, rows = pair
+        is_source = at == At(2, 1.0)
+        return (is_source, at.k > 1, rows["ne"].nunique(), at.lc == 1, len(rows), -at.k, at.lc)
+
+    pairs = ((At(int(k), float(lc)), rows) for (k, lc), rows in many.groupby(["k", "lc"]))
+    return max(pairs, key=worth)[0]
+
+
+def usual_of(tables: Tables, recipes: Sequence[str]) -> dict[str, At]:
+    """`usual` of each recipe that has one. Raises MissingCellsError for none."""
+    found = {name: at for name in recipes if (at := usual(tables.runs, name))}
+    if not found:
+        raise MissingCellsError("more than one expert, ne > 1")
+    return found
+
+
+def at_usual(table: pd.DataFrame, at: dict[str, At]) -> pd.DataFrame:
+    """The rows of each recipe at its k and lc; of models with fewer experts those with k = ne."""
+    parts = [
+        of[of["k"] == of["ne"].clip(upper=k)]
+        for name, (k, lc) in at.items()
+        for of in [cells(table, recipe=name, lc=lc)]
+    ]
+    return pd.concat(parts) if parts else table.head(0)
+
+
+def where(at: dict[str, At]) -> str:
+    """Such as "k = 2, lc = 1", or by recipe where they differ."""
+    if len(set(at.values())) == 1:
+        return str(next(iter(at.values())))
+    return "; ".join(f"{name} at {cell}" for name, cell in at.items())
+
+
+def base(table: pd.DataFrame, recipe: str) -> pd.DataFrame:
+    """A recipe's models with one expert, each seed once: at lc = 1, or the lc with most seeds."""
+    of_base = cells(table, recipe=recipe, ne=1)
+    if of_base.empty:
+        return of_base
+    seeds = of_base.groupby("lc")["seed"].nunique()
+    lc = max(seeds.index, key=lambda lc: (seeds[lc], lc == 1, -lc))
+    return cells(of_base, lc=lc)
+
+
 def over_seeds(table: pd.DataFrame, by: Sequence[str], value: str) -> pd.DataFrame:
-    """Columns by, mean, low, high, seeds: the mean over seeds with its 95 % interval."""
+    """Columns by, mean, low, high, seeds: the mean over seeds with its 95 % interval; what is not
+    a number is left out."""
     rows = []
-    for key, group in table.groupby(list(by)):
+    for key, group in table.dropna(subset=[value]).groupby(list(by)):
         mean, low, high = mean_with_interval(group[value].to_numpy(float))
         named = dict(zip(by, key, strict=True))
         rows.append({**named, "mean": mean, "low": low, "high": high, "seeds": len(group)})
@@ -81,57 +178,103 @@ def over_seeds(table: pd.DataFrame, by: Sequence[str], value: str) -> pd.DataFra
 
 
 def mean_over_ne(table: pd.DataFrame, by: Sequence[str], value: str) -> pd.DataFrame:
-    """Each seed's mean over the ne that every value of `by` has, one row a seed."""
-    if table.empty:
-        return table
-    groups = [set(group["ne"]) for _, group in table.groupby(list(by))]
-    common = cells(table, ne=set.intersection(*groups))
-    return common.groupby([*by, "seed"])[value].mean().reset_index()
+    """Each seed's mean over the ne that every value of `by` has, within a recipe; one row a seed.
+
+    by: recipe first. Seeds that lack one of these ne are left out; no rows without a common ne.
+    """
+    parts = []
+    for _, of_recipe in table.groupby(by[0]):
+        sizes = [set(group["ne"]) for _, group in of_recipe.groupby(list(by))]
+        common = cells(of_recipe, ne=set.intersection(*sizes))
+        counts = common.groupby([*by, "seed"])["ne"].transform("nunique")
+        parts.append(common[counts == common["ne"].nunique()])
+    rows = pd.concat(parts) if parts else table.head(0)
+    return rows.groupby([*by, "seed"])[value].mean().reset_index()
 
 
-def lc_sweep(table: pd.DataFrame, recipes: Sequence[str]) -> pd.DataFrame | None:
-    """The cells with k = 2, if there is more than one lc; of the seeds that every lc has, since
-    runs of a seed are paired and lines of the same seeds compare."""
-    swept = cells(table, recipe=list(recipes), k=2)
-    if swept["lc"].nunique() < 2:
-        return None
-    return cells(swept, seed=set.intersection(*(set(g["seed"]) for _, g in swept.groupby("lc"))))
+def lc_sweep(table: pd.DataFrame, recipes: Sequence[str]) -> pd.DataFrame:
+    """Of each recipe the cells with k = 2, or with the k that has most lc, if that is more than one;
+    of the seeds that every lc has, if there are any, so that lines of the same seeds compare.
+
+    Raises MissingCellsError if no recipe has two lc.
+    """
+    parts = []
+    for recipe in recipes:
+        many = cells(table, recipe=recipe)
+        many = many[many["ne"] > 1]
+        swept = many.groupby("k")["lc"].nunique()
+        if swept.max() > 1 if len(swept) else False:
+            k = max(swept.index, key=lambda k: (swept[k] > 1 and k == 2, swept[k], -k))
+            rows = cells(many, k=k)
+            paired_seeds = set.intersection(*(set(g["seed"]) for _, g in rows.groupby("lc")))
+            parts.append(cells(rows, seed=paired_seeds) if paired_seeds else rows)
+    if not parts:
+        raise MissingCellsError("two values of lc at one k, with more than one expert")
+    return pd.concat(parts)
 
 
-def slopes_on_ne(runs: pd.DataFrame, recipe: str, k: int) -> pd.Series | None:
-    """Each seed's slope of accuracy, in points, on log2 ne at lc = 1, from the fewest experts that
-    have a choice (ne = 2, or k); None with fewer than three ne or two seeds."""
-    of_k = cells(runs, recipe=recipe, k=k, lc=1.0)
+def slopes_on_ne(runs: pd.DataFrame, recipe: str, k: int, lc: float = 1.0) -> pd.Series | None:
+    """Each seed's slope of accuracy, in points, on log2 ne, from the fewest experts that have a
+    choice (ne = 2, or k); None with fewer than three ne or two seeds."""
+    of_k = cells(runs, recipe=recipe, k=k, lc=lc)
     wide = of_k[of_k["ne"] >= max(2, k)].pivot_table("accuracy", "seed", "ne").dropna()
     if wide.shape[1] < 3 or len(wide) < 2:
         return None
     x = np.log2(wide.columns.to_numpy(float))
-    return pd.Series(slopes(x, 100 * wide.to_numpy()), index=wide.index)
+    return pd.Series(slopes(x, PER_CENT * wide.to_numpy()), index=wide.index)
 
 
-def accuracy_slopes(runs: pd.DataFrame, recipes: Sequence[str]) -> pd.DataFrame:
+def accuracy_slopes(runs: pd.DataFrame, at_lc: dict[str, float]) -> pd.DataFrame:
     """Columns recipe, k, mean, low, high, seeds: of slopes_on_ne, wherever there is one."""
     rows = []
-    for recipe in recipes:
+    for recipe, lc in at_lc.items():
         for k in sorted(set(cells(runs, recipe=recipe)["k"])):
-            found = slopes_on_ne(runs, recipe, k)
+            found = slopes_on_ne(runs, recipe, k, lc)
             if found is not None:
                 rows += [{"recipe": recipe, "k": k, "slope": value} for value in found]
-    return over_seeds(
-        pd.DataFrame(rows, columns=["recipe", "k", "slope"]), ["recipe", "k"], "slope"
-    )
+    frame = pd.DataFrame(rows, columns=["recipe", "k", "slope"])
+    return over_seeds(frame, ["recipe", "k"], "slope")
 
 
-def seed_0(table: pd.DataFrame, trial: Trial) -> pd.DataFrame:
+class Change(NamedTuple):
+    """How accuracy changes, in points within each seed, from the fewest to the most experts."""
+
+    fewest: int
+    most: int
+    seeds: int
+    value: float
+    low: float
+    high: float
+
+
+def change_over_ne(runs: pd.DataFrame, recipe: str, k: int, lc: float) -> Change | None:
+    """Over the seeds that both ends have; None where there is no such seed or only one ne."""
+    wide = cells(runs, recipe=recipe, k=k, lc=lc).pivot_table("accuracy", "seed", "ne")
+    if wide.shape[1] < 2:
+        return None
+    fewest, most = wide.columns.min(), wide.columns.max()
+    gain = PER_CENT * (wide[most] - wide[fewest]).dropna().to_numpy()
+    if len(gain) == 0:
+        return None
+    return Change(int(fewest), int(most), len(gain), *map(float, mean_with_interval(gain)))
+
+
+def first_seed(table: pd.DataFrame, trial: Trial) -> pd.DataFrame:
     """The rows of a trial's first model."""
-    return cells(table, **trial._asdict(), seed=0)
+    of_trial = cells(table, **trial._asdict())
+    return cells(of_trial, seed=of_trial["seed"].min())
 
 
 def counts_of(table: pd.DataFrame, prefix: str) -> np.ndarray:
-    """The columns prefix_0 … prefix_9 as an array."""
-    return table[[f"{prefix}_{digit}" for digit in DIGITS]].to_numpy()
+    """The columns prefix_0, prefix_1, … as an array."""
+    names = [name for name in table.columns if name.startswith(f"{prefix}_")]
+    return table[sorted(names, key=lambda name: int(name.rpartition("_")[2]))].to_numpy()
 
 
-def run_count(table: pd.DataFrame) -> int:
-    """How many runs a table is about."""
-    return len(table[RUN_KEYS].drop_duplicates())
+def interval_text(value: float, low: float, high: float, form: str = "{:.2f}") -> str:
+    """Such as "0.25 [0.20, 0.30]", or the value alone where one seed has no interval."""
+    shown = form.format(value)
+    if not np.isfinite([low, high]).all():
+        return shown
+    plain = form.replace("+", "")
+    return f"{shown} [{plain.format(low)}, {plain.format(high)}]"

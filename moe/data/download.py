@@ -9,6 +9,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, BinaryIO
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
 
 import requests
 import torch
@@ -21,19 +23,20 @@ from moe.data.idx import DataError
 from moe.data.sets import dataset_named
 from moe.errors import without_secrets
 
-TIMEOUT = 20  # seconds without a byte
-LONGEST = 600  # seconds for a file, however steadily its bytes drip
-MOST_BYTES = 30_000_000  # of a file; the largest of Fashion-MNIST's has 26.4 million
+CONNECT_TIMEOUT = 5  # seconds
+READ_TIMEOUT = 20  # seconds without a byte
+LONGEST = 600  # seconds for a file, however slowly its bytes come
+MOST_BYTES = 30_000_000  # of a file; the largest one of Fashion-MNIST has 26.4 million
 CHUNK = 1 << 16
-# A full or read-only disk here is no mirror's fault, and none of them can help.
-NOT_THE_MIRRORS = (errno.ENOSPC, errno.EROFS, errno.EDQUOT)
+# The disk here is full or read-only: another mirror does not help.
+DISK_ERRORS = (errno.ENOSPC, errno.EROFS, errno.EDQUOT)
 
 
 def fetch(dataset: str, into: Path, downloads: Path) -> None:
     """Write the four IDX files of a data set into a folder.
 
-    downloads: where its archives stay, so that they are fetched once.
-    Raises DataError when they cannot be had.
+    downloads: folder where its archives are kept, so that they are fetched once.
+    Raises DataError if no mirror has them.
     """
     into.mkdir(parents=True, exist_ok=True)
     dataset_named(dataset).fetch(into, downloads)
@@ -49,10 +52,10 @@ def fetch_from_torchvision(dataset: str, into: Path, downloads: Path) -> None:
 def download(dataset: str, root: Path) -> Path:
     """The files of a data set by torchvision's names and checksums; returns their folder.
 
-    A mirror named by the environment (MNIST_MIRROR for MNIST), a folder or a URL, comes first, then
-    the public mirrors. A file that is already there is verified as well; a damaged one is fetched
-    again. Nothing is unpacked before its MD5 is right.
-    Raises DataError that names each mirror tried, with its reason, and the ways out.
+    The mirror that the environment names (MNIST_MIRROR for MNIST), a folder or a URL, is tried
+    first, then the public mirrors. A file that is already there is verified too, and fetched again
+    if it is damaged. Nothing is unpacked before its MD5 is verified.
+    Raises DataError that names each mirror with the reason why it failed, and what to do.
     """
     source = getattr(import_torchvision().datasets, dataset)
     from torchvision.datasets.utils import check_integrity, extract_archive
@@ -78,52 +81,79 @@ def mirror_variable(dataset: str) -> str:
 
 
 def _fetch_one(dataset: str, name: str, md5: str, mirrors: list[str], archive: Path) -> None:
-    """From the first mirror that has it right; under another name until it is known to be."""
+    """Fetch a file from the first mirror that has it; it gets its name once it is verified."""
     from torchvision.datasets.utils import check_integrity
 
-    refused, unverified = [], archive.with_suffix(".unverified")
+    failed, unverified = [], archive.with_suffix(".unverified")
     for mirror in mirrors:
         url = f"{mirror.rstrip('/')}/{name}"
         try:
-            fetch_from = _download if "://" in mirror else _copy
-            fetch_from(url, unverified)
+            if folder := _folder(mirror):
+                _copy(folder / name, unverified)
+            else:
+                _download(url, unverified)
             if check_integrity(str(unverified), md5):
                 unverified.rename(archive)
+                for line in failed:
+                    print(f"{line}; used {without_secrets(mirror)} instead")
                 return
             reason = f"truncated or altered (its MD5 is not {md5})"
         except (OSError, requests.RequestException, urllib3.exceptions.HTTPError) as error:
-            if isinstance(error, OSError) and error.errno in NOT_THE_MIRRORS:
+            if isinstance(error, OSError) and error.errno in DISK_ERRORS:
                 raise DataError(f"{archive}: cannot be written: {error.strerror}") from None
-            reason = " ".join(str(error).split())
+            reason = _reason(error)
         finally:
             unverified.unlink(missing_ok=True)
-        refused.append(without_secrets(f"{url}: {reason}"))
-        print(refused[-1])
+        failed.append(without_secrets(f"{url}: {reason}"))
     raise DataError(
-        f"{dataset} could not be fetched: {'; '.join(refused)}; "
-        f"set {mirror_variable(dataset)} to a folder or URL that has its four files, "
-        "or use the embedded data set: make demo"
+        f"{dataset} could not be fetched: {'; '.join(failed)}; "
+        f"set {mirror_variable(dataset)} to a folder or URL that has its four .gz files, "
+        "or use the bundled data set: make demo"
     )
 
 
-def _copy(path: str, to: Path) -> None:
-    """Raises OSError."""
-    if not Path(path).is_file():  # a pipe would never end
+def _folder(mirror: str) -> Path | None:
+    """The folder that a mirror is: /path, ~/path or file:///path; None for other URLs."""
+    scheme, _, rest = mirror.partition("://")
+    if not rest:
+        return Path(mirror).expanduser()
+    return Path(url2pathname(urlsplit(mirror).path)) if scheme.lower() == "file" else None
+
+
+def _reason(error: Exception) -> str:
+    """Why a download failed, in a few words."""
+    if isinstance(error, requests.Timeout | urllib3.exceptions.TimeoutError):
+        return f"no answer within {READ_TIMEOUT} seconds"
+    if isinstance(error, requests.ConnectionError):
+        return "no connection"
+    if isinstance(error, requests.HTTPError):
+        return f"{error.response.status_code} {error.response.reason}"
+    return " ".join(str(error).split())
+
+
+def _copy(path: Path, to: Path) -> None:
+    """Copy a file of a mirror. Raises OSError."""
+    if path.with_suffix("").is_file() and not path.exists():
+        raise FileNotFoundError("only the unpacked file is there; its checksum is not known")
+    if not path.is_file():  # a pipe would never end
         raise FileNotFoundError("no such file")
-    with Path(path).open("rb") as source, to.open("wb") as file:
-        _take(source.read, file)
+    with path.open("rb") as source, to.open("wb") as file:
+        _write(source.read, file)
 
 
 def _download(url: str, to: Path) -> None:
-    """Raises OSError, requests' or urllib3's errors: no such file, too much of it, too slow."""
+    """Raises OSError, requests' or urllib3's errors: no such file, too large, too slow."""
     columns = (
         *(TextColumn("{task.description}"), BarColumn()),
         *(DownloadColumn(), TransferSpeedColumn()),
     )
     with (
-        # As it is: an encoding of the transfer could blow up what is not yet verified.
         requests.get(
-            url, stream=True, timeout=TIMEOUT, headers={"Accept-Encoding": "identity"}
+            url,
+            stream=True,
+            timeout=(min(CONNECT_TIMEOUT, READ_TIMEOUT), READ_TIMEOUT),
+            # Not compressed: an unverified file could decompress to any size.
+            headers={"Accept-Encoding": "identity"},
         ) as response,
         to.open("wb") as file,
         Progress(*columns, console=Console(), transient=True) as progress,
@@ -131,40 +161,40 @@ def _download(url: str, to: Path) -> None:
         response.raise_for_status()
         length = response.headers.get("content-length", "")
         task = progress.add_task(to.stem, total=int(length) if length.isdecimal() else None)
-        _take(
+        _write(
             lambda size: response.raw.read1(size, decode_content=False),
             file,
             lambda count: progress.advance(task, count),
         )
 
 
-def _take(
+def _write(
     read: Callable[[int], bytes],
     file: BinaryIO,
-    told: Callable[[int], None] = lambda count: None,
+    on_bytes: Callable[[int], None] = lambda count: None,
 ) -> None:
-    """Write what is read, within bounds of size and time."""
+    """Write all that is read. Raises OSError above a limit of size or time."""
     end = time.monotonic() + LONGEST
     while chunk := read(CHUNK):
         file.write(chunk)
-        told(len(chunk))
+        on_bytes(len(chunk))
         if file.tell() > MOST_BYTES:
             raise OSError(f"more than {MOST_BYTES:,} bytes, which no file of a data set has")
         if time.monotonic() > end:
-            raise OSError(f"not there after {LONGEST} seconds")
+            raise OSError(f"not complete after {LONGEST} seconds")
 
 
 def import_torchvision() -> Any:
-    """torchvision; also where a CPU-only torch is installed with a torchvision built for CUDA."""
+    """Import torchvision, also where torch is CPU-only and torchvision is built for CUDA."""
     try:
         import torchvision
     except RuntimeError as error:
         if "torchvision::nms" not in str(error):
             raise
-        # PyPI's torchvision wheel is linked against CUDA. With a CPU-only torch its operators do
-        # not load, and the import fails because their schemas are missing: declare the schemas and
-        # import again. (Never before a plain import failed: where the operators do load, a second
-        # declaration aborts the process.)
+        # The package index's torchvision wheel is linked against CUDA. With a CPU-only torch its
+        # operators do not load, and the import fails because their schemas are missing: declare
+        # the schemas and import again. (Only after a plain import failed: where the operators do
+        # load, a second declaration aborts the process.)
         for name in [name for name in sys.modules if name.partition(".")[0] == "torchvision"]:
             del sys.modules[name]
         library = torch.library.Library("torchvision", "DEF")

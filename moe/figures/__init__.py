@@ -1,42 +1,22 @@
 """The figures of the report: finished tables in, one drawing each out.
 
-style: colours and the few ways of plotting; sweeps: effects of lc and k; classes: accuracy and
-confusion by digit; experts: who gets what; layer: the drawing of the layer; routers: all recipes
-side by side; speed: what a step costs. `all_figures` has them in order.
+Every function of this folder that is decorated with `figure` is found by itself. figure: what a
+figure is; style: colours and the few ways of plotting; the other files: figures by subject.
 """
 
-from collections.abc import Iterator
+import pkgutil
+from importlib import import_module
 
 from moe.analysis.results import Tables
-from moe.figures import classes, experts, layer, routers, speed, sweeps
-from moe.figures.style import Figure
+from moe.figures.figure import FIGURES, Figure, figure, ref, with_numbers
 
-__all__ = ["Figure", "Tables", "all_figures"]
+__all__ = ["FIGURES", "Figure", "Tables", "all_figures", "figure", "ref", "with_numbers"]
 
-MAKERS = (
-    layer.the_layer,
-    sweeps.effect_of_lc_on_accuracy,
-    sweeps.effect_of_lc_on_gate_loss,
-    sweeps.effect_of_lc_on_network_loss,
-    sweeps.effect_of_k,
-    classes.accuracy_by_class,
-    classes.confusion_of_the_base,
-    classes.confusion_of_experts,
-    experts.who_gets_what,
-    experts.what_routers_look_for,
-    experts.specialisation,
-    sweeps.balance,
-    experts.coactivation,
-    sweeps.capacity_and_compute,
-    classes.fingerprint,
-    routers.routers_side_by_side,
-    speed.what_a_step_costs,
-)
+for _file in pkgutil.iter_modules(__path__):
+    import_module(f"{__name__}.{_file.name}")
 
 
-def all_figures(tables: Tables) -> Iterator[Figure]:
-    """Every figure whose cells the study has, in the order of their numbers."""
-    for make in MAKERS:
-        figure = make(tables)
-        if figure is not None:
-            yield figure
+def all_figures(tables: Tables) -> list[Figure]:
+    """Every figure, drawn or with what it needs, in the order that the figures declare."""
+    declared = sorted(FIGURES.values(), key=lambda one: (one.order, one.slug))
+    return [one.of(tables) for one in declared]

@@ -1,4 +1,7 @@
-"""Figures about experts: who gets what, what routers look for, specialisation, co-activation."""
+"""Figures about experts: who gets what, what routers look for, specialisation, co-activation.
+
+All of the first seed of a trial, but for specialisation.
+"""
 
 from typing import Any
 
@@ -7,127 +10,153 @@ import pandas as pd
 from matplotlib.figure import Figure as Drawing
 from PIL import Image
 
-from moe.analysis.results import DIGITS, Tables, cells, counts_of, over_seeds, seed_0
+from moe.analysis.results import (
+    At,
+    MissingCellsError,
+    Tables,
+    at_usual,
+    cells,
+    counts_of,
+    first_seed,
+    over_seeds,
+    usual_of,
+    where,
+)
 from moe.figures import style
-from moe.figures.style import Figure, canvas, heatmap, ne_axis, plot_lines
+from moe.figures.figure import Drawn, figure, ref
+from moe.figures.style import canvas, empty, heatmap, ne_axis, plot_lines, spread
+from moe.figures.sweeps import sentence
 from moe.study.runs import Trial
 from moe.study.tables import picture_of
 
-SHOWN_NE = ((2, 3, 4, 5, 6, 7), (8, 10, 16))
-PICTURED_NE = (4, 8)
-BRIGHTEST_PAIR = 0.5  # the end of figure 13's colour scale
+SHOWN_NE = (2, 3, 4, 5, 6, 7, 8, 10, 16)  # of those that a study has; else others of its own
+MOST_SIZES, FEW_EXPERTS = 9, 7  # sizes up to FEW_EXPERTS share a line
+NUMBERED_EXPERTS = 20  # with more, their numbers would overlap
+PICTURED_NE, MOST_PICTURED = (4, 8), 16
+BRIGHTEST_PAIR = 0.5  # the end of the colour scale of co-activation
 TOGETHER_NE = (4, 8, 16)
-SIDE = 28  # pixels
 HALF = 0.5
 
 
-def who_gets_what(tables: Tables) -> Figure | None:
-    """Figure 9."""
-    shown = [[ne for ne in row if _has(tables, ne)] for row in SHOWN_NE]
-    shown = [row for row in shown if row]
-    if not shown:
-        return None
-    places = [(recipe, row) for recipe in tables.recipes for row in shown]
-    drawing = Drawing(figsize=(style.WIDTH, 2.6 * len(places)), layout="constrained")
-    parts = np.ravel(drawing.subfigures(len(places), 1, squeeze=False))
-    rows, image = [], None
-    for part, (recipe, sizes) in zip(parts, places, strict=True):
+def _sizes(tables: Tables, recipe: str, at: At, wanted: tuple[int, ...], most: int) -> list[int]:
+    """The wanted ne that a recipe has at its k and lc; at most so many of its own, if it has none."""
+    present = set(cells(tables.slots, recipe=recipe, k=at.k, lc=at.lc)["ne"]) - {1}
+    return [ne for ne in wanted if ne in present] or spread(list(present), most)
+
+
+@figure("who-gets-what", "Who gets what", order=10)
+def who_gets_what(tables: Tables) -> Drawn:
+    at = usual_of(tables, tables.routing)
+    lines = []
+    for recipe, cell in at.items():
+        sizes = _sizes(tables, recipe, cell, SHOWN_NE, MOST_SIZES)
+        few = [ne for ne in sizes if ne <= FEW_EXPERTS]
+        many = [ne for ne in sizes if ne > FEW_EXPERTS]
+        lines += [(recipe, line) for line in (few, many) if line]
+    drawing = Drawing(figsize=(style.WIDTH, 2.6 * len(lines)), layout="constrained")
+    parts = np.ravel(drawing.subfigures(len(lines), 1, squeeze=False))
+    item, names = tables.dataset.item, tables.dataset.class_names
+    rows = []
+    for part, (recipe, sizes) in zip(parts, lines, strict=True):
         part.suptitle(recipe, x=0.01, ha="left", fontsize=11, fontweight="bold")
         axes = part.subplots(1, len(sizes), squeeze=False, width_ratios=[ne + 1 for ne in sizes])[0]
+        image = None
         for ax, ne in zip(axes, sizes, strict=True):
-            shares, order = class_shares(tables, Trial(recipe, ne, 2, 1.0))
+            shares, order = class_shares(tables, Trial(recipe, ne, *at[recipe]))
             image = heatmap(ax, shares.T, (0, 1))
             ax.set_title(f"ne = {ne}", fontsize=9.5, fontweight="normal", loc="center")
-            ax.set_yticks(list(DIGITS) if ne == sizes[0] else [])
-            ax.set_xticks(range(ne), [str(e) for e in order], fontsize=8)
+            is_first = ne == sizes[0]
+            ax.set_yticks(list(tables.classes) if is_first else [], names if is_first else [])
+            _number(ax.xaxis, order, 8)
             ax.set_xlabel("expert")
             for expert, share in zip(order, shares, strict=True):
-                digits = {f"digit {digit}": share[digit] for digit in DIGITS}
-                rows.append({"recipe": recipe, "ne": ne, "expert": int(expert), **digits})
-        axes[0].set_ylabel("digit")
+                of_class = {f"{item} {name}": s for name, s in zip(names, share, strict=True)}
+                rows.append({"recipe": recipe, "ne": ne, "expert": int(expert), **of_class})
+        axes[0].set_ylabel(item)
         bar = part.colorbar(image, ax=axes, pad=0.01, fraction=0.03)
-        bar.set_label("share of the digit")
+        bar.set_label(f"share of the {item}")
         bar.outline.set_visible(False)
-    clear = _clearest(rows)
-    return Figure(
-        9,
-        "who-gets-what",
-        "Who gets what",
-        "The share of each digit's test images that each expert sees (k = 2, lc = 1, seed 0; a row "
-        "sums to 2, since every image goes to two experts). Experts have no order of their own: "
-        "they are sorted by the digit they take the largest share of, and keep their number. "
+    table = pd.DataFrame(rows)
+    clear = _clearest(table, tables)
+    sums = " or ".join(map(str, sorted({cell.k for cell in at.values()})))
+    return Drawn(
+        f"The share of each {item}'s test images that each expert sees ({where(at)}, the first seed; "
+        f"a row sums to k, {sums}, unless an expert was full). Experts have no order of their own: "
+        f"they are sorted by the {item} they take the largest share of, and keep their number. "
         f"Bright cells are specialists. {clear}",
-        f"Heatmaps of digit by expert, one for each number of experts. {clear}",
-        pd.DataFrame(rows),
+        f"Heatmaps of {item} by expert, one for each number of experts. {clear}",
+        table,
         drawing,
         dense=True,
     )
 
 
-def _clearest(rows: list[dict[str, Any]]) -> str:
-    """How few experts hold a digit where they are most."""
-    most = [row for row in rows if row["ne"] == max(r["ne"] for r in rows)]
-    taken = [row for row in most if max(row[f"digit {digit}"] for digit in DIGITS) >= HALF]
+def _number(axis: Any, order: np.ndarray, size: float) -> None:
+    """The numbers of experts, where there is room."""
+    shown = range(len(order)) if len(order) <= NUMBERED_EXPERTS else []
+    axis.set_ticks(list(shown), [str(order[place]) for place in shown], fontsize=size)
+
+
+def _clearest(table: pd.DataFrame, tables: Tables) -> str:
+    """How many experts hold a class, where experts are most."""
+    most = cells(table, ne=table["ne"].max())
+    shares = most[[name for name in table if str(name).startswith(f"{tables.dataset.item} ")]]
+    recipes = list(dict.fromkeys(most["recipe"]))
+    both = f" ({' and '.join(recipes)} together)" if len(recipes) > 1 else f" of {recipes[0]}"
     return (
-        f"With {most[0]['ne']} experts, {len(taken)} of {len(most)} (both recipes) see at least "
-        "half of some digit."
+        f"With {table['ne'].max()} experts, {(shares.max(axis=1) >= HALF).sum()} of {len(most)}"
+        f"{both} see at least half of some {tables.dataset.item}."
     )
 
 
 def class_shares(tables: Tables, trial: Trial) -> tuple[np.ndarray, np.ndarray]:
-    """Seed 0's (ne, 10) share of each digit's images that an expert sees, and the experts in order:
-    by the digit that each takes most of, then by how much of it."""
-    slots = counts_of(seed_0(tables.slots, trial).sort_values("expert"), "digit")
-    shares = slots / (slots.sum(0) / trial.k)
+    """The first seed's (ne, classes) share of each class's images that an expert sees, and the
+    experts in order: by the class that each takes most of, then by how much of it."""
+    slots = counts_of(first_seed(tables.slots, trial).sort_values("expert"), "digit")
+    shares = slots / np.maximum(slots.sum(0) / trial.k, 1)
     order = np.lexsort((-shares.max(1), shares.argmax(1)))
     return shares[order], order
 
 
-def what_routers_look_for(tables: Tables) -> Figure | None:
-    """Figure 10."""
-    strips = [
-        [
-            trial
-            for recipe in tables.recipes
-            if _pictured(tables, trial := Trial(recipe, ne, 2, 1.0))
-        ]
-        for ne in PICTURED_NE
+@figure("what-routers-look-for", "What the router looks for", order=11)
+def what_routers_look_for(tables: Tables) -> Drawn:
+    at = usual_of(tables, tables.routing)
+    if tables.dataset.image_shape is None:
+        raise MissingCellsError("inputs that are images")
+    trials = [
+        trial
+        for recipe, cell in at.items()
+        for ne in _sizes(tables, recipe, cell, PICTURED_NE, len(PICTURED_NE))
+        if ne <= MOST_PICTURED and _pictured(tables, trial := Trial(recipe, ne, *cell))
     ]
+    if not trials:
+        raise MissingCellsError(f"seed 0 of a trial with 2 to {MOST_PICTURED} experts")
     # Few experts of both recipes share a line, many have one of their own
-    widest = max(PICTURED_NE)
-    lines = [
-        line
-        for of_ne in strips
-        if of_ne
-        for line in ([of_ne] if sum(t.ne for t in of_ne) <= widest else [[t] for t in of_ne])
-    ]
-    if not lines:
-        return None
+    lines: list[list[Trial]] = []
+    for ne in sorted({trial.ne for trial in trials}):
+        of_ne = [trial for trial in trials if trial.ne == ne]
+        share = ne * len(of_ne) <= max(PICTURED_NE)
+        lines += [of_ne] if share else [[trial] for trial in of_ne]
     drawing = Drawing(figsize=(style.WIDTH, 2.75 * len(lines)), layout="constrained")
-    for part, line in zip(np.ravel(drawing.subfigures(len(lines), 1)), lines, strict=True):
-        columns = np.ravel(part.subfigures(1, len(line)))
+    parts = np.ravel(drawing.subfigures(len(lines), 1, squeeze=False))
+    for part, line in zip(parts, lines, strict=True):
+        columns = np.ravel(part.subfigures(1, len(line), squeeze=False))
         for place, (column, trial) in enumerate(zip(columns, line, strict=True)):
             _router_pictures(column, tables, trial, named=place == 0)
-    trials = [trial for line in lines for trial in line]
-    return Figure(
-        10,
-        "what-routers-look-for",
-        "What the router looks for",
+    item = tables.dataset.item
+    return Drawn(
         "Above, each expert's router weights as a picture (red: ink here speaks for the expert, "
-        "blue: against); below, the mean of the test images that it sees, and the digits of which "
-        "it sees at least half; k = 2, lc = 1, seed 0, experts in the order of figure 9. The mean "
-        "images are legible where an expert has a digit to itself.",
+        f"blue: against); below, the mean of the test images that it sees, and each {item} of which "
+        f"it sees at least half; {where(at)}, seed 0, experts in the order of "
+        f"{ref('who-gets-what')}. The mean images are legible where an expert has a {item} to "
+        "itself.",
         "Router weights of each expert as a picture above the mean image that it receives, for "
-        f"ne = {' and '.join(map(str, PICTURED_NE))}.",
+        f"ne = {' and '.join(map(str, sorted({trial.ne for trial in trials})))}.",
         pd.DataFrame(
             [
-                {
-                    "trial": str(trial),
-                    "expert": expert,
-                    "images": int(counts_of(seed_0(tables.slots, trial), "digit")[expert].sum()),
-                }
+                {"trial": str(trial), "expert": expert, "images": int(images)}
                 for trial in trials
-                for expert in range(trial.ne)
+                for expert, images in enumerate(_images(tables, trial))
             ]
         ),
         drawing,
@@ -135,24 +164,34 @@ def what_routers_look_for(tables: Tables) -> Figure | None:
     )
 
 
+def _images(tables: Tables, trial: Trial) -> np.ndarray:
+    """(ne,) test images that each expert of the first seed sees."""
+    return counts_of(first_seed(tables.slots, trial).sort_values("expert"), "digit").sum(1)
+
+
 def _pictured(tables: Tables, trial: Trial) -> bool:
-    return _has(tables, trial.ne) and picture_of(trial, tables.folder).exists()
+    has_seed_0 = len(cells(tables.slots, **trial._asdict(), seed=0)) > 0
+    return has_seed_0 and picture_of(trial, tables.folder).exists()
 
 
 def _router_pictures(part: Any, tables: Tables, trial: Trial, named: bool) -> None:
     """Two rows of pictures, an expert a column; named: whether to say what the rows are."""
     with Image.open(picture_of(trial, tables.folder)) as sheet:
-        pictures = np.asarray(sheet).reshape(2, SIDE, trial.ne, SIDE).transpose(0, 2, 1, 3)
+        pixels = np.asarray(sheet)
+    height, width = pixels.shape[0] // 2, pixels.shape[1] // trial.ne
+    pictures = pixels.reshape(2, height, trial.ne, width).transpose(0, 2, 1, 3)
     part.suptitle(
         f"{trial.recipe}, ne = {trial.ne}", x=0.02, ha="left", fontsize=10.5, weight="bold"
     )
     shares, order = class_shares(tables, trial)
     axes = part.subplots(2, trial.ne, squeeze=False)
+    names = tables.dataset.class_names
     for (above, below), expert, share in zip(axes.T, order, shares, strict=True):
         above.imshow(pictures[0, expert], cmap=style.SIGNED, vmin=1, vmax=255)
         below.imshow(pictures[1, expert], cmap="gray_r", vmin=0, vmax=255)
-        above.set_title(f"expert {expert}", fontsize=8.5, fontweight="normal", loc="center")
-        most = " ".join(str(digit) for digit in DIGITS if share[digit] >= HALF)
+        title = f"expert {expert}" if trial.ne <= max(PICTURED_NE) else str(expert)
+        above.set_title(title, fontsize=8.5, fontweight="normal", loc="center")
+        most = " ".join(name for name, s in zip(names, share, strict=True) if s >= HALF)
         below.set_xlabel(most or "–", fontsize=8.5)
         for ax in (above, below):
             ax.set(xticks=[], yticks=[])
@@ -163,16 +202,20 @@ def _router_pictures(part: Any, tables: Tables, trial: Trial, named: bool) -> No
         axes[1, 0].set_ylabel("gets", fontsize=8.5)
 
 
-def specialisation(tables: Tables) -> Figure | None:
-    """Figure 11."""
-    runs = cells(tables.runs, recipe=tables.recipes, k=2, lc=1)
+@figure("specialisation", "Specialisation", order=12)
+def specialisation(tables: Tables) -> Drawn:
+    at = usual_of(tables, tables.routing)
+    runs = at_usual(tables.runs, at)
+    runs = runs[runs["ne"] >= runs["recipe"].map({name: cell.k for name, cell in at.items()})]
+    runs = runs[runs["ne"] > 1]
     if runs["ne"].nunique() < 2:
-        return None
+        raise MissingCellsError("two values of ne above 1 at one k and lc")
     runs = runs.assign(nmi_above_null=runs["nmi"] - runs["nmi_null"])
+    item, items = tables.dataset.item, tables.dataset.items
     measures = {
-        "nmi_above_null": ("expert tells digit", "NMI above chance"),
-        "experts_per_class": ("experts per digit", "experts, exp of entropy"),
-        "classes_per_expert": ("digits per expert", "digits, exp of entropy"),
+        "nmi_above_null": (f"expert tells {item}", "NMI above chance"),
+        "experts_per_class": (f"experts per {item}", "experts, exp of entropy"),
+        "classes_per_expert": (f"{items} per expert", f"{items}, exp of entropy"),
     }
     drawing, axes = canvas(1, 3, 3.3)
     parts = []
@@ -182,49 +225,52 @@ def specialisation(tables: Tables) -> Figure | None:
         ne_axis(ax, list(runs["ne"]))
         ax.set(title=title, ylabel=unit)
         parts.append(table.assign(measure=name))
-    axes[0][1].axhline(2, color=style.GREY, linewidth=1, linestyle=":")
-    axes[0][2].axhline(10, color=style.GREY, linewidth=1, linestyle=":")
+    for k in {cell.k for cell in at.values()}:
+        axes[0][1].axhline(k, color=style.GREY, linewidth=1, linestyle=":")
+    axes[0][2].axhline(len(tables.classes), color=style.GREY, linewidth=1, linestyle=":")
     axes[0][0].legend()
-    largest = int(runs["ne"].max())
     told = "; ".join(
-        f"{recipe}: {_at(parts[1], recipe, largest):.1f} experts per digit and "
-        f"{_at(parts[2], recipe, largest):.1f} digits per expert at ne = {largest}"
-        for recipe in tables.recipes
+        f"{recipe}: {_at(parts[1], recipe, most):.1f} experts per {item} and "
+        f"{_at(parts[2], recipe, most):.1f} {items} per expert at ne = {most}"
+        for recipe, of in runs.groupby("recipe", sort=False)
+        for most in [int(of["ne"].max())]
     )
-    return Figure(
-        11,
-        "specialisation",
-        "Specialisation",
-        f"How much an image's expert tells of its digit (normalised mutual information, less that "
-        f"of random tables with the same margins), over how many experts a digit is spread, and "
-        f"how many digits an expert sees; k = 2, lc = 1, 95 % bands over seeds. The dotted lines "
-        f"are what k = 2 and ten digits force or allow. {told}.",
-        f"Three panels over the number of experts. {told}.",
+    return Drawn(
+        f"How much an image's expert tells of its {item} (normalised mutual information, less that "
+        f"of random tables with the same margins), over how many experts a {item} is spread, and "
+        f"how many {items} an expert sees; {where(at)}, 95 % bands over seeds. The dotted lines "
+        f"are what k and {len(tables.classes)} {items} force or allow. {sentence(told)}",
+        f"Three panels over the number of experts. {sentence(told)}",
         pd.concat(parts),
         drawing,
     )
 
 
-def coactivation(tables: Tables) -> Figure | None:
-    """Figure 13."""
-    sizes = [ne for ne in TOGETHER_NE if _has(tables, ne)]
-    if not sizes:
-        return None
-    drawing, axes = canvas(len(tables.recipes), len(sizes), 2.9 * len(tables.recipes))
+@figure("coactivation", "Who works with whom", order=13)
+def coactivation(tables: Tables) -> Drawn:
+    at = {name: cell for name, cell in usual_of(tables, tables.routing).items() if cell.k > 1}
+    if not at:
+        raise MissingCellsError("k of at least 2")
+    sizes = {
+        name: _sizes(tables, name, cell, TOGETHER_NE, len(TOGETHER_NE)) for name, cell in at.items()
+    }
+    columns = max(map(len, sizes.values()))
+    drawing, axes = canvas(len(at), columns, 2.9 * len(at))
     rows, image, pairs = [], None, []
-    for line, recipe in zip(axes, tables.recipes, strict=True):
-        for ax, ne in zip(line, sizes, strict=True):
-            trial = Trial(recipe, ne, 2, 1.0)
+    for line, (recipe, cell) in zip(axes, at.items(), strict=True):
+        for ax in line[len(sizes[recipe]) :]:
+            empty(ax, "")
+        for ax, ne in zip(line, sizes[recipe], strict=False):
+            trial = Trial(recipe, ne, *cell)
             order = class_shares(tables, trial)[1]
-            given = _conditional(tables, trial)[np.ix_(order, order)]
+            given = conditional(tables, trial)[np.ix_(order, order)]
             np.fill_diagonal(given, np.nan)
             image = heatmap(ax, given, (0, BRIGHTEST_PAIR))
-            size = 8 if ne < max(TOGETHER_NE) else 6.5
-            ax.set_xticks(range(ne), [str(e) for e in order], fontsize=size)
-            ax.set_yticks(range(ne), [str(e) for e in order], fontsize=size)
+            for axis in (ax.xaxis, ax.yaxis):
+                _number(axis, order, 8 if ne < max(TOGETHER_NE) else 6.5)
             ax.set_title(f"{recipe}, ne = {ne}")
-            ax.set_ylabel("expert a" if ne == sizes[0] else "")
-            ax.set_xlabel("expert b" if recipe == tables.recipes[-1] else "")
+            ax.set_ylabel("expert a" if ne == sizes[recipe][0] else "")
+            ax.set_xlabel("expert b" if recipe == list(at)[-1] else "")
             a, b = np.unravel_index(int(np.nanargmax(given)), given.shape)
             pairs.append((float(given[a, b]), int(order[a]), int(order[b]), recipe, ne))
             for expert, values in zip(order, given, strict=True):
@@ -238,13 +284,11 @@ def coactivation(tables: Tables) -> Figure | None:
         f"The closest pair: of the images that expert {a} of {ne} sees under {recipe}, {share:.0%} "
         f"go to expert {b} as well."
     )
-    return Figure(
-        13,
-        "coactivation",
-        "Who works with whom",
-        "P(expert b | expert a): of the test images that a sees, the share that b sees too; k = 2, "
-        "lc = 1, seed 0, experts in the order of figure 9. Each row sums to 1: a bright cell is a "
-        f"pair that works together, a dark row an expert without images. {closest}",
+    return Drawn(
+        "P(expert b | expert a): of the test images that a sees, the share that b sees too; "
+        f"{where(at)}, the first seed, experts in the order of {ref('who-gets-what')}. Each row "
+        f"sums to k − 1: a bright cell is a pair that works together, a dark row an expert without "
+        f"images. {closest}",
         f"Heatmaps of how often two experts see the same image. {closest}",
         pd.DataFrame(rows),
         drawing,
@@ -252,19 +296,13 @@ def coactivation(tables: Tables) -> Figure | None:
     )
 
 
-def _conditional(tables: Tables, trial: Trial) -> np.ndarray:
+def conditional(tables: Tables, trial: Trial) -> np.ndarray:
     """(ne, ne): P(b | a), 0 on the diagonal; rows of dead experts are 0."""
     together = np.zeros((trial.ne, trial.ne))
-    pairs = seed_0(tables.coactivation, trial)
+    pairs = first_seed(tables.coactivation, trial)
     together[pairs["expert"], pairs["other"]] = pairs["images"]
     together += together.T
-    images = counts_of(seed_0(tables.slots, trial).sort_values("expert"), "digit").sum(1)
-    return together / np.maximum(images, 1)[:, None]
-
-
-def _has(tables: Tables, ne: int) -> bool:
-    present = cells(tables.slots, ne=ne, k=2, lc=1, seed=0)
-    return set(tables.recipes) <= set(present["recipe"])
+    return together / np.maximum(_images(tables, trial), 1)[:, None]
 
 
 def _at(table: pd.DataFrame, recipe: Any, ne: int) -> float:

@@ -1,4 +1,4 @@
-"""Figure 1: the layer, drawn."""
+"""The layer, drawn."""
 
 import pandas as pd
 from matplotlib.axes import Axes
@@ -6,7 +6,8 @@ from matplotlib.patches import Circle, FancyArrowPatch, FancyBboxPatch
 
 from moe.analysis.results import Tables
 from moe.figures import style
-from moe.figures.style import Figure, canvas
+from moe.figures.figure import Drawn, figure
+from moe.figures.style import canvas
 
 EXPERTS = 4
 CHOSEN = {1: 0.7, 3: 0.3}  # expert: gate
@@ -14,13 +15,16 @@ ROUTER, ON, OFF = style.INK, style.MIXTURE, "#c4c4c4"
 FILLS = {ROUTER: "#eef0f2", ON: "#fcefcf", OFF: "white"}
 
 
-def the_layer(tables: Tables) -> Figure:
-    """Figure 1; the same for every study."""
+@figure("the-layer", "The mixture-of-experts layer", order=1)
+def the_layer(tables: Tables) -> Drawn:
+    shape, classes = tables.dataset.image_shape, len(tables.classes)
+    pixels = f"{shape[0] * shape[1]}" if shape else ""
+    layers = f"{pixels or 'x'} → {tables.hidden} → {classes}"
     drawing, axes = canvas(1, 1, 3.7)
     ax = axes[0][0]
     ax.set(xlim=(0, 19.6), ylim=(0.2, 8), aspect="equal")
     ax.set_axis_off()
-    _box(ax, (0.3, 3.3), 2.2, 1.8, "input x\n784 pixels", ROUTER)
+    _box(ax, (0.3, 3.3), 2.2, 1.8, f"input x\n{pixels} pixels" if pixels else "input x", ROUTER)
     _box(ax, (4.2, 0.4), 2.8, 1.5, "router\nx · W", ROUTER)
     _box(ax, (8.0, 0.4), 4.9, 1.5, "top k, softmax\n(here k = 2)", ROUTER)
     _arrow(ax, (2.5, 4.0), (4.2, 1.2), ROUTER)
@@ -28,7 +32,7 @@ def the_layer(tables: Tables) -> Figure:
     for expert in range(EXPERTS):
         gate, y = CHOSEN.get(expert), 7.1 - 1.35 * expert
         color = ON if gate else OFF
-        _box(ax, (8.0, y - 0.5), 4.9, 1.0, f"expert {expert}: 784 → 10 → 10", color)
+        _box(ax, (8.0, y - 0.5), 4.9, 1.0, f"expert {expert}: {layers}", color)
         _arrow(ax, (2.5, 4.2), (8.0, y), color, dashed=not gate)
         ax.add_patch(
             Circle((14.4, y), 0.56, facecolor=FILLS[color], edgecolor=color, linewidth=1.8)
@@ -45,10 +49,7 @@ def the_layer(tables: Tables) -> Figure:
     _arrow(ax, (17.5, 4.4), (18.3, 4.4), style.INK)
     ax.text(18.4, 4.4, "y", va="center", fontsize=13, style="italic")
     gates = [{"expert": e, "gate": CHOSEN.get(e, 0.0)} for e in range(EXPERTS)]
-    return Figure(
-        1,
-        "the-layer",
-        "The mixture-of-experts layer",
+    return Drawn(
         "The router scores every expert; the k best see the input, and their outputs are added "
         "with the gates as weights. Grey experts do no work for this input, which is the point: "
         "capacity grows with the number of experts, work with k.",

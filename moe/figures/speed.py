@@ -1,12 +1,13 @@
-"""Figure 17: what a step of a run costs, beside the usual ways to train it."""
+"""What a step of a run costs, beside the usual ways to train it."""
 
 from typing import Any
 
 import pandas as pd
 from matplotlib.axes import Axes
 
-from moe.analysis.results import Tables
-from moe.figures.style import BASE, GREY, MARKERS, RECIPE, Figure, canvas, ne_axis
+from moe.analysis.results import MissingCellsError, Tables
+from moe.figures.figure import Drawn, figure
+from moe.figures.style import BASE, GREY, MARKERS, canvas, ne_axis
 
 NAMES = {
     "module": "module, tensors resident",
@@ -21,17 +22,18 @@ NAMES = {
 }
 OURS = {
     "kernel": BASE,
-    "kernel-avx2": RECIPE["shazeer"],
-    "fused": RECIPE["logits"],
-    "fused-bf16": RECIPE["gshard"],
+    "kernel-avx2": "#56B4E9",
+    "fused": "#009E73",
+    "fused-bf16": "#E69F00",
 }
 PARTS = {"products": "our kernel's products", "adam": "our kernel's Adam"}
 
 
-def what_a_step_costs(tables: Tables) -> Figure | None:
+@figure("what-a-step-costs", "What a step costs", order=16)
+def what_a_step_costs(tables: Tables) -> Drawn:
     """Bars over the study's mix of cells, and lines over ne; from benchmarks/results.json."""
     if tables.benchmark is None:
-        return None
+        raise MissingCellsError("benchmarks/results.json, which `make bench` writes")
     found = tables.benchmark
     costs = found["mix"]["median_ms"]
     order = [name for name in sorted(costs, key=costs.__getitem__) if name in NAMES]
@@ -47,10 +49,7 @@ def what_a_step_costs(tables: Tables) -> Figure | None:
     ours = "kernel" if "kernel" in costs else "fused"
     times = found[f"{ours}_vs_module_per_core"]
     machine = found["machine"]
-    return Figure(
-        17,
-        "what-a-step-costs",
-        "What a step costs",
+    return Drawn(
         "Milliseconds for one batch of one run, forward, backward and Adam, on one core "
         f"({machine['cpu']}, {found['date']}): the median over {every} cells "
         "in the study's proportions, and over the number of experts. The usual sparse-dispatch "

@@ -5,11 +5,10 @@ that no colour means two things in one figure; cividis for heatmaps; markers rep
 say. The base model, one expert, is always blue, and a mixture beside it orange.
 """
 
-import io
+import itertools
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
-import matplotlib as mpl
 import numpy as np
 import pandas as pd
 from matplotlib import colormaps
@@ -17,13 +16,16 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Drawing
 
 from moe.recipes import recipe_named
+from moe.study.tables import exactly
 
 WIDTH = 7.6  # inches: with text of 10 points, still readable at half a page's width
 BASE, MIXTURE = "#0072B2", "#E69F00"
 INK, GREY, PALE = "#222222", "#767676", "#e3e3e3"
 K = {1: "#000000", 2: "#5A189A", 3: "#9D4EDD", 4: "#C9A0F0"}
-MARKERS = "osD^vPX*<>"
+MARKERS = "osD^vPX*<>"  # repeated where there are more lines
 SHOWN_NE = (1, 2, 3, 4, 6, 8, 12, 16, 32, 64)  # on axes: the others are too close to be labelled
+FEW_TICKS = 3  # so few values of ne are all labelled
+MOST_LEGEND_COLUMNS = 5
 LONG_TEXT = 4  # characters, in a cell of a heatmap
 COUNTS = "cividis"
 SIGNED = "RdBu_r"
@@ -60,9 +62,6 @@ STYLE = {
 }
 
 
-mpl.rcParams.update(STYLE)
-
-
 class RecipeColors(dict[str, str]):
     """The colour that each recipe declares."""
 
@@ -73,36 +72,6 @@ class RecipeColors(dict[str, str]):
 RECIPE = RecipeColors()
 
 
-class Figure(NamedTuple):
-    """A figure as the report needs it.
-
-    table: the numbers that were drawn. dense: better as PNG than as SVG.
-    """
-
-    number: int
-    slug: str
-    title: str
-    caption: str
-    alt: str
-    table: pd.DataFrame
-    drawing: Drawing
-    dense: bool = False
-
-    @property
-    def file_name(self) -> str:
-        """Such as 02-effect-of-lc-on-accuracy.svg."""
-        return f"{self.number:02}-{self.slug}.{'png' if self.dense else 'svg'}"
-
-    def to_bytes(self) -> bytes:
-        """The file: the same figure always gives the same bytes."""
-        file = io.BytesIO()
-        if self.dense:
-            self.drawing.savefig(file, format="png", dpi=DPI, metadata={"Software": None})
-        else:
-            self.drawing.savefig(file, format="svg", metadata={"Date": None, "Creator": None})
-        return file.getvalue()
-
-
 def canvas(rows: int, columns: int, height: float, **options: Any) -> tuple[Drawing, np.ndarray]:
     """A drawing of rows × columns axes as wide as a page; height in inches."""
     drawing = Drawing(figsize=(WIDTH, height), layout="constrained")
@@ -111,8 +80,8 @@ def canvas(rows: int, columns: int, height: float, **options: Any) -> tuple[Draw
 
 def lc_colors(values: Sequence[float]) -> dict[float, Any]:
     """Light to dark as lc grows."""
-    steps = np.linspace(0.8, 0.08, max(len(values), 2))
-    return dict(zip(sorted(values), colormaps["viridis"](steps), strict=False))
+    steps = np.linspace(0.8, 0.08, max(len(values), 2))[: len(values)]
+    return dict(zip(sorted(values), colormaps["viridis"](steps), strict=True))
 
 
 def plot_lines(
@@ -124,10 +93,10 @@ def plot_lines(
     label: str = "{}",
     scale: float = 1,
 ) -> None:
-    """A line with a 95 % band for each value of column `line`; table: as of tables.over_seeds."""
-    for (value, points), marker in zip(table.groupby(line), MARKERS, strict=False):
+    """A line with a 95 % band for each value of column `line`; table: as of results.over_seeds."""
+    for (value, points), marker in zip(table.groupby(line), itertools.cycle(MARKERS), strict=False):
         xs = points[x].to_numpy(float)
-        name = value if isinstance(value, str) else f"{value:g}"
+        name = value if isinstance(value, str) else exactly(value)
         ax.plot(
             xs,
             scale * points["mean"],
@@ -144,7 +113,11 @@ def plot_lines(
 def ne_axis(ax: Axes, values: Sequence[int]) -> None:
     """Experts on a logarithmic axis, since each doubling is as much as the last."""
     ax.set_xscale("log", base=2)
-    shown = [value for value in sorted(set(values)) if value in SHOWN_NE]
+    present = sorted(set(values))
+    shown = present if len(present) <= FEW_TICKS else [ne for ne in present if ne in SHOWN_NE]
+    shown = shown or present[:: max(1, len(present) // FEW_TICKS)]
+    if len(present) == 1:  # a logarithmic axis of one value has no length of its own
+        ax.set_xlim(present[0] / 1.5, present[0] * 1.5)
     ax.set_xticks(shown, [str(value) for value in shown])
     ax.minorticks_off()
     ax.set_xlabel("experts, ne")
@@ -153,7 +126,32 @@ def ne_axis(ax: Axes, values: Sequence[int]) -> None:
 def legend_above(drawing: Any, ax: Axes, columns: int) -> None:
     """One legend for all panels of a figure or subfigure, where it hides no line."""
     handles, labels = ax.get_legend_handles_labels()
+    columns = min(columns, MOST_LEGEND_COLUMNS)
     drawing.legend(handles, labels, loc="outside upper center", ncols=columns)
+
+
+def error_bars(ax: Axes, x: Any, table: pd.DataFrame, scale: float = 1, **options: Any) -> None:
+    """Points with whiskers; table: as of results.over_seeds. One seed alone has no whisker."""
+    mean, low, high = (scale * table[name].to_numpy(float) for name in ("mean", "low", "high"))
+    # An interval of a share may miss its value by rounding.
+    errors = np.maximum(np.nan_to_num([mean - low, high - mean]), 0)
+    ax.errorbar(x, mean, errors, linestyle="", **options)
+
+
+def empty(ax: Axes, text: str) -> None:
+    """A panel that the study has no cells for: say which."""
+    ax.set_axis_off()
+    place = {"ha": "center", "va": "center", "transform": ax.transAxes, "wrap": True}
+    ax.text(0.5, 0.5, text, color=GREY, fontsize=9, **place)
+
+
+def spread(values: Sequence[int], most: int) -> list[int]:
+    """At most so many of the values, the first and the last among them, evenly chosen."""
+    values = sorted(set(values))
+    if len(values) <= most:
+        return values
+    places = np.linspace(0, len(values) - 1, most).round().astype(int)
+    return [values[place] for place in places]
 
 
 def heatmap(

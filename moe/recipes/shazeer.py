@@ -24,7 +24,8 @@ RECIPE = Recipe(
     name="shazeer",
     route=route,
     source="Shazeer et al. 2017, eq. 3–11",
-    gates="h = s + (softplus(x·W_noise) + 0.01) · ε, g = softmax of the top k of h; h = s in evaluation",
+    gates="h = s + (softplus(x·W_noise) + 0.01) · ε, g = softmax of the top k of h; h = s in "
+    "evaluation",
     gate_loss="CV²(importance) + CV²(load), load = the expected number of inputs under fresh noise",
     lc="the weight of both",
     random="ε, standard normal",

@@ -4,14 +4,16 @@ Whole tables go into it as JSON: numbers by trial and seed, pictures and gates o
 """
 
 import base64
+import math
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from moe.analysis.divergence import without
-from moe.analysis.results import DIGITS, Tables, counts_of
+from moe.analysis.results import Tables, counts_of
+from moe.engine.divergence import without
+from moe.recipes import in_order
 from moe.report.playground import ENGINE
 from moe.report.single_page import render
 from moe.study.runs import TRIAL_KEYS, Trial
@@ -20,28 +22,29 @@ from moe.study.tables import PICTURES_DIR, picture_of, read_table
 CURVES = ("network_loss", "gate_loss", "test_accuracy")
 
 
-def write_explorer(tables: Tables, dataset: str, template: Path, path: Path) -> None:
+def write_explorer(tables: Tables, template: Path, path: Path) -> None:
     """Write the page; the same tables always give the same bytes.
 
     template: the folder of the templates of the report.
     """
     html = render(
         template / "explorer.html",
-        _data(tables, dataset),
+        explorer_data(tables),
         ["common.css", "explorer.css"],
         script=["common.js", "explorer.js"],
-        dataset=dataset,
+        dataset=tables.dataset.title,
     )
     path.write_text(html, encoding="utf-8")
 
 
-def _data(tables: Tables, dataset: str) -> dict[str, Any]:
-    """trials: one object each, whose lists run over its seeds."""
+def explorer_data(tables: Tables) -> dict[str, Any]:
+    """What the page shows. trials: one object each, whose lists run over its seeds; what is not
+    finite is None, null in JSON."""
     history = dict(list(tables.history.groupby(TRIAL_KEYS)))
     confusion = dict(list(tables.confusion.groupby(TRIAL_KEYS)))
     slots = dict(list(tables.slots.groupby(TRIAL_KEYS)))
-    digits = read_table(tables.folder / "digits.csv")
-    gates = dict(list(without(digits, tables.diverged).groupby(TRIAL_KEYS)))
+    pictured = read_table(tables.folder / "digits.csv")
+    gates = dict(list(without(pictured, tables.diverged).groupby(TRIAL_KEYS)))
     trials = []
     for key, runs in tables.runs.groupby(TRIAL_KEYS):
         trial = Trial(*key)
@@ -53,7 +56,8 @@ def _data(tables: Tables, dataset: str) -> dict[str, Any]:
                 "accuracy": _short(runs["accuracy"]),
                 "networkLoss": _short(runs["network_loss"]),
                 "gateLoss": _short(runs["gate_loss"]),
-                "classes": [_short(row) for row in _accuracies(runs)],
+                "gradient": _short(runs["router_grad_norm_max"]),
+                "classes": [_short(row) for row in runs[tables.accuracies].to_numpy()],
                 "confusion": _by_seed(confusion[key], ["digit"], "predicted"),
                 "slots": _by_seed(slots[key], ["expert"], "digit"),
                 "curves": {name: _curve(history[key], name) for name in CURVES},
@@ -61,23 +65,27 @@ def _data(tables: Tables, dataset: str) -> dict[str, Any]:
                 "gates": _gates(gates[key], trial.ne) if key in gates else [],
             }
         )
-    _, first = next(iter(digits.groupby(TRIAL_KEYS)))
+    one_model = pictured.drop_duplicates(["image"])  # every model has the same images
     return {
-        "dataset": dataset,
+        "dataset": tables.dataset.title,
+        "item": tables.dataset.item,
+        "items": tables.dataset.items,
+        "classNames": list(tables.dataset.class_names),
+        "imageShape": list(tables.dataset.image_shape or ()),
+        "recipes": in_order(tables.runs["recipe"]),
         "trials": trials,
         "trainable": ENGINE,
-        "digits": first["digit"].tolist(),
+        "digits": one_model["digit"].tolist(),
         "digitsPicture": _as_uri(tables.folder / PICTURES_DIR.name / "digits.png"),
     }
 
 
-def _short(values: Any) -> list[float]:
+def _short(values: Any, form: str = "{:.6g}") -> list[float | None]:
     """As the tables have them: six digits."""
-    return [float(f"{value:.6g}") for value in np.asarray(values, float)]
-
-
-def _accuracies(runs: pd.DataFrame) -> np.ndarray:
-    return runs[[f"accuracy_{digit}" for digit in DIGITS]].to_numpy()
+    return [
+        float(form.format(value)) if math.isfinite(value) else None
+        for value in np.asarray(values, float)
+    ]
 
 
 def _by_seed(table: pd.DataFrame, order: list[str], prefix: str) -> list[list[int]]:
@@ -86,20 +94,20 @@ def _by_seed(table: pd.DataFrame, order: list[str], prefix: str) -> list[list[in
     return [counts_of(rows, prefix).ravel().tolist() for _, rows in groups]
 
 
-def _curve(history: pd.DataFrame, name: str) -> list[list[float]]:
+def _curve(history: pd.DataFrame, name: str) -> list[list[float | None]]:
     """For each seed the values over epochs."""
     groups = history.sort_values(["seed", "epoch"]).groupby("seed")
-    return [[float(f"{v:.4g}") for v in rows[name]] for _, rows in groups]
+    return [_short(rows[name], "{:.4g}") for _, rows in groups]
 
 
 def _gates(table: pd.DataFrame, ne: int) -> list[list[Any]]:
-    """For each pictured digit: the prediction, then expert and gate of those that see it."""
-    told = []
+    """For each pictured image: the prediction, then expert and gate of those that see it."""
+    shown = []
     for row in table.to_dict("records"):
         pairs = [(expert, row[f"gate_{expert}"]) for expert in range(ne)]
         seen = [n for expert, gate in pairs if gate > 0 for n in (expert, round(gate, 4))]
-        told.append([row["predicted"], *seen])
-    return told
+        shown.append([row["predicted"], *seen])
+    return shown
 
 
 def _as_uri(path: Path) -> str:

@@ -1,4 +1,7 @@
-"""The numbers that the texts of the report speak of."""
+"""The numbers that the texts of the report speak of.
+
+Texts show what is here and not None; a number that cannot be had is None, never nan.
+"""
 
 import math
 from collections import Counter
@@ -6,121 +9,179 @@ from typing import Any
 
 import pandas as pd
 
-from moe.analysis.recipe_comparison import at_most_experts
+from moe.analysis.recipe_comparison import at_most_experts, most_experts
 from moe.analysis.results import (
+    PER_CENT,
+    MissingCellsError,
     Tables,
     accuracy_slopes,
+    base,
     cells,
+    change_over_ne,
     lc_sweep,
     mean_over_ne,
     over_seeds,
 )
-from moe.data.sets import dataset_named
-from moe.figures.classes import dropped_digits
+from moe.figures.dropped import dropped_classes
+from moe.recipes import in_order, recipe_named
+from moe.statistics import mean_with_interval
+from moe.study.grid import study_digest
 from moe.study.params import Params
 from moe.study.runs import TRIAL_KEYS
+from moe.study.tables import exactly
 
-CLASSES = 10
+DIGEST_SHOWN = 12  # characters
 
 
 def facts(tables: Tables, params: Params, claims: list[dict[str, Any]]) -> dict[str, Any]:
     """For the template; None or empty where the study has no such cells."""
-    runs = tables.runs
-    trials = runs.groupby(TRIAL_KEYS)["accuracy"].mean()
-    best = trials.idxmax()
+    runs, dataset = tables.runs, tables.dataset
     return {
-        "dataset": dataset_named(params.data.dataset).title,
-        "epochs": params.train.epochs,
-        "batch_size": params.train.batch_size,
-        "learning_rate": params.train.learning_rate,
-        "hidden": params.train.hidden,
+        "dataset": dataset,
+        "inputs": math.prod(dataset.image_shape) if dataset.image_shape else None,
+        "train": params.train,
+        "digest": study_digest(params)[:DIGEST_SHOWN],
         "runs": len(runs),
-        "trials": len(trials),
+        "trials": len(runs.groupby(TRIAL_KEYS)),
         "experts": int(runs["ne"].sum()),
-        "most_seeds": int(runs["seed"].max()) + 1,
+        "most_seeds": int(runs.groupby(TRIAL_KEYS)["seed"].nunique().max()) if len(runs) else 0,
         "recipes": tables.recipes,
-        "best": {"accuracy": float(trials.max()), **dict(zip(TRIAL_KEYS, best, strict=True))},
+        "declared": {name: recipe_named(name) for name in in_order(runs["recipe"])},
+        "best": _best(runs),
+        "test_error": _test_error(tables),
         "base": {recipe: _base(runs, recipe) for recipe in tables.recipes},
         "lc": _lc(tables),
         "k_1": _k_1(runs),
         "slopes": _slopes(tables),
-        "dropped": dropped_digits(tables)[1].to_dict("records"),
+        "dropped": {row["recipe"]: row for row in dropped_classes(tables)[1].to_dict("records")},
         "double": _double_softmax(tables),
         "verdicts": _verdicts(claims),
-        "routers": _routers(tables.routers),
+        "kinds": {claim["verdict"]: claim["symbol"] for claim in claims},
+        "routers": _routers(tables, params),
         "diverged": [str(run) for run in tables.diverged],
     }
 
 
-def _base(runs: pd.DataFrame, recipe: str) -> dict[str, float] | None:
-    base = cells(runs, recipe=recipe, ne=1)
-    if base.empty:
+def _best(runs: pd.DataFrame) -> dict[str, Any] | None:
+    """The trial with the highest mean accuracy."""
+    trials = runs.groupby(TRIAL_KEYS)["accuracy"].mean()
+    if trials.empty:
+        return None
+    return {"accuracy": float(trials.max()), **dict(zip(TRIAL_KEYS, trials.idxmax(), strict=True))}
+
+
+def _test_error(tables: Tables) -> dict[str, Any] | None:
+    """The standard error of the best trial's accuracy that comes of the test set's size."""
+    best = _best(tables.runs)
+    if best is None or tables.confusion.empty:
+        return None
+    counts = tables.confusion.groupby([*TRIAL_KEYS, "seed"]).sum(numeric_only=True)
+    images = int(counts.filter(like="predicted_").sum(axis=1).iloc[0])
+    error = math.sqrt(best["accuracy"] * (1 - best["accuracy"]) / images)
+    return {"images": images, "points": PER_CENT * error}
+
+
+def _base(runs: pd.DataFrame, recipe: str) -> dict[str, Any] | None:
+    models = base(runs, recipe)
+    if models.empty:
         return None
     return {
-        "accuracy": float(base["accuracy"].mean()),
-        "sd": float(base["accuracy"].std()),
-        "lowest": float(base["accuracy"].min()),
-        "highest": float(base["accuracy"].max()),
-        "seeds": base["seed"].nunique(),
+        "accuracy": float(models["accuracy"].mean()),
+        "lowest": float(models["accuracy"].min()),
+        "highest": float(models["accuracy"].max()),
+        "seeds": models["seed"].nunique(),
     }
 
 
+def _interval(values: Any) -> dict[str, Any] | None:
+    """estimate, low, high over seeds; low and high are None for one seed alone. None without any."""
+    x = pd.Series(values).dropna().to_numpy(float)
+    if len(x) == 0:
+        return None
+    mean, low, high = map(float, mean_with_interval(x))
+    known = math.isfinite(low)
+    return {"estimate": mean, "low": low if known else None, "high": high if known else None}
+
+
 def _lc(tables: Tables) -> list[dict[str, Any]]:
-    """For each recipe, accuracy and gate loss as means over ne: at no, the best and the most lc."""
-    runs = lc_sweep(tables.runs, tables.recipes)
-    if runs is None:
+    """For each recipe, as means over ne: accuracy and gate loss at each end of lc and at the best lc,
+    and what changes between them within the seeds."""
+    try:
+        runs = lc_sweep(tables.runs, tables.recipes)
+    except MissingCellsError:
         return []
     told = []
-    for recipe in tables.recipes:
-        keys = ["recipe", "lc"]
-        of_recipe = cells(runs, recipe=recipe)
-        accuracy = over_seeds(mean_over_ne(of_recipe, keys, "accuracy"), keys, "accuracy")
-        gate_loss = over_seeds(mean_over_ne(of_recipe, keys, "gate_loss"), keys, "gate_loss")
-        best = accuracy.loc[accuracy["mean"].idxmax()]
-        first, last = accuracy.iloc[0], accuracy.iloc[-1]
-        gate_at_best = cells(gate_loss, lc=best["lc"])["mean"].iloc[0]
+    keys = ["recipe", "lc"]
+    for recipe, of_recipe in runs.groupby("recipe", sort=False):
+        by_seed = mean_over_ne(of_recipe, keys, "accuracy")
+        accuracy = over_seeds(by_seed, keys, "accuracy").set_index("lc")["mean"]
+        gate_loss = mean_over_ne(of_recipe, keys, "gate_loss").groupby("lc")["gate_loss"].mean()
+        if accuracy.empty:
+            continue
+        first, last, best = accuracy.index[0], accuracy.index[-1], accuracy.idxmax()
+        wide = PER_CENT * by_seed.pivot_table("accuracy", "seed", "lc")
         told.append(
             {
                 "recipe": recipe,
-                "first": float(first["lc"]),
-                "at_first": float(first["mean"]),
-                "best": float(best["lc"]),
-                "at_best": float(best["mean"]),
-                "last": float(last["lc"]),
-                "at_last": float(last["mean"]),
-                "gate_at_first": float(gate_loss["mean"].iloc[0]),
-                "gate_at_best": float(gate_at_best),
+                "k": int(of_recipe["k"].iloc[0]),
+                "first": exactly(first),
+                "best": exactly(best),
+                "last": exactly(last),
+                "at_first": float(accuracy[first]),
+                "at_best": float(accuracy[best]),
+                "at_last": float(accuracy[last]),
+                "rise": _interval(wide[best] - wide[first]) if best != first else None,
+                "fall": _interval(wide[last] - wide[best]) if best != last else None,
                 # CV² as people think of it: the standard deviation of importance over its mean
-                "spread_at_first": math.sqrt(gate_loss["mean"].iloc[0]),
-                "spread_at_best": math.sqrt(gate_at_best),
-                "turns": float(best["lc"]) != float(last["lc"]),
+                "spread_at_first": math.sqrt(gate_loss[first]),
+                "spread_at_best": math.sqrt(gate_loss[best]),
             }
         )
+    for row in told:
+        row["turns"] = _is_above_0(row["rise"]) and _is_above_0(row["fall"], sign=-1)
     return told
 
 
+def _is_above_0(interval: dict[str, Any] | None, sign: int = 1) -> bool:
+    """Whether a whole interval is above 0, or below it for sign = -1."""
+    if interval is None or interval["low"] is None:
+        return False
+    return interval["low"] > 0 if sign > 0 else interval["high"] < 0
+
+
 def _k_1(runs: pd.DataFrame) -> dict[str, Any]:
-    """At k = 1: the largest gradient of any router, accuracy at the fewest and most experts."""
-    at_1 = cells(runs, k=1, lc=1)
+    """At k = 1 and the lc that most such runs have: the largest gradient of any router, and how
+    accuracy changes from the fewest to the most experts, within the seeds."""
+    at_1 = cells(runs, k=1)
+    at_1 = at_1[at_1["ne"] > 1]
     told = {}
-    for recipe, of_recipe in at_1.groupby("recipe"):
-        means = of_recipe.groupby("ne")["accuracy"].mean()
-        many = of_recipe[of_recipe["ne"] > 1]
-        if many.empty:
+    for recipe in in_order(at_1["recipe"]):
+        if not recipe_named(recipe).chooses:
             continue
+        of_recipe = cells(at_1, recipe=recipe)
+        counts = of_recipe["lc"].value_counts()
+        lc = max(counts.index, key=lambda lc: (lc == 1, counts[lc], -lc))
+        at_lc = cells(of_recipe, lc=lc)
+        change = change_over_ne(runs, recipe, 1, float(lc))
         told[recipe] = {
-            "gradient": float(many["router_grad_norm_max"].max()),
-            "runs": len(many),
-            "fewest": int(means.index[0]),
-            "most": int(means.index[-1]),
-            "gain": 100 * float(means.iloc[-1] - means.iloc[0]),
+            "gradient": float(at_lc["router_grad_norm_max"].max()),
+            "runs": len(at_lc),
+            "change": change
+            and {
+                "fewest": change.fewest,
+                "most": change.most,
+                "estimate": change.value,
+                "low": change.low if math.isfinite(change.low) else None,
+                "high": change.high if math.isfinite(change.high) else None,
+            },
         }
     return told
 
 
 def _slopes(tables: Tables) -> dict[str, Any]:
-    """What a doubling of ne brings: for each recipe its slope at each k, or None."""
-    table = accuracy_slopes(tables.runs, [*tables.recipes, "switch"])
+    """What a doubling of ne brings at lc = 1: for each recipe its slope at each k, or None."""
+    present = in_order(tables.runs["recipe"])
+    table = accuracy_slopes(tables.runs, dict.fromkeys(present, 1.0))
     all_k = sorted(set(table["k"]))
     rows = {
         recipe: [next(iter(cells(group, k=k).to_dict("records")), None) for k in all_k]
@@ -131,17 +192,16 @@ def _slopes(tables: Tables) -> dict[str, Any]:
 
 def _double_softmax(tables: Tables) -> dict[str, float] | None:
     """Cross entropy of probabilities taken for logits: what a sure and right answer costs, what a
-    sure and wrong one, what no answer at all; and the lowest and mean loss of the base models."""
-    base = cells(tables.runs, recipe="blog", ne=1)
-    if base.empty:
+    sure and wrong one, and the mean loss of the base models."""
+    softmax = [name for name in tables.recipes if recipe_named(name).softmax_experts]
+    models = base(tables.runs, softmax[0]) if softmax else tables.runs.head(0)
+    if models.empty:
         return None
-    others = CLASSES - 1
+    others = len(tables.classes) - 1
     return {
         "right": math.log(math.e + others) - 1,
         "wrong": math.log(math.e + others),
-        "no_idea": math.log(CLASSES),
-        "lowest": float(base["network_loss"].min()),
-        "mean": float(base["network_loss"].mean()),
+        "mean": float(models["network_loss"].mean()),
     }
 
 
@@ -153,14 +213,34 @@ def _verdicts(claims: list[dict[str, Any]]) -> dict[str, Counter[str]]:
     }
 
 
-def _routers(runs: pd.DataFrame) -> dict[str, Any] | None:
-    """Of the study of all recipes, with the most experts; None without it."""
+def _routers(tables: Tables, params: Params) -> dict[str, Any] | None:
+    """Of the study of all recipes, with the most experts; None without it.
+
+    capacity: the capacity factor, known only where that study is this one.
+    """
+    runs = tables.routers
     if runs.empty:
         return None
+    rows = [
+        {name: None if value != value else value for name, value in row.items()}
+        for row in at_most_experts(runs).to_dict("records")
+    ]
+    of_1 = [row for row in rows if row["k"] == 1 and row["router_grad_norm"] is not None]
     return {
         "runs": len(runs),
         "seeds": runs["seed"].nunique(),
-        "fewest": int(runs["ne"].min()),
-        "most": int(runs["ne"].max()),
-        "rows": at_most_experts(runs).to_dict("records"),
+        "most": most_experts(runs),
+        "rows": rows,
+        "trained": [row for row in of_1 if row["router_grad_norm"] > 0],
+        "untrained": [row for row in of_1 if row["router_grad_norm"] == 0],
+        "controls": [name for name in in_order(runs["recipe"]) if not recipe_named(name).chooses],
+        "untrainable": [
+            name
+            for name in in_order(runs["recipe"])
+            if recipe_named(name).chooses and not recipe_named(name).trains_router
+        ],
+        "capacity": params.train.capacity_factor if runs is tables.runs else None,
+        "has_capacity": [
+            name for name in in_order(runs["recipe"]) if recipe_named(name).has_capacity
+        ],
     }

@@ -1,6 +1,7 @@
 """The report: one HTML file that needs nothing else, and its figures one by one."""
 
 import base64
+import math
 from pathlib import Path
 from typing import Any
 
@@ -8,9 +9,10 @@ import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from moe.figures import Figure, Tables, all_figures
+from moe.figures import Figure, Tables, all_figures, ref, with_numbers
 from moe.report.facts import facts
 from moe.study.params import Params
+from moe.study.tables import exactly
 
 REPORTS_DIR = Path("reports")
 TEMPLATE_DIR = REPORTS_DIR / "template"
@@ -21,11 +23,7 @@ def write_report(tables: Tables, params: Params, claims: list[dict[str, Any]], i
     """Write index.html and figures/ into a folder; the same tables always give the same bytes."""
     folder = into / "figures"
     folder.mkdir(parents=True, exist_ok=True)
-    figures = {}
-    for figure in all_figures(tables):
-        content = figure.to_bytes()
-        (folder / figure.file_name).write_bytes(content)
-        figures[figure.number] = _for_template(figure, content)
+    placed = Placed(all_figures(tables), folder)
     environment = Environment(
         loader=FileSystemLoader(TEMPLATE_DIR),
         autoescape=True,
@@ -33,34 +31,88 @@ def write_report(tables: Tables, params: Params, claims: list[dict[str, Any]], i
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    style = Markup((TEMPLATE_DIR / "report.css").read_text(encoding="utf-8"))
-    html = environment.get_template("index.html").render(
-        figures=figures, claims=by_id(claims), facts=facts(tables, params, claims), style=style
-    )
-    (into / "index.html").write_text(html, encoding="utf-8")
-
-
-def by_id(claims: list[dict[str, Any]]) -> dict[str, dict[str, dict[str, Any]]]:
-    """id -> recipe -> what `judged` says of it."""
-    found: dict[str, dict[str, dict[str, Any]]] = {}
-    for claim in claims:
-        found.setdefault(claim["id"], {})[claim["recipe"]] = claim
-    return found
-
-
-def _for_template(figure: Figure, content: bytes) -> dict[str, Any]:
-    kind = "png" if figure.dense else "svg+xml"
-    table = figure.table.head(LONGEST_TABLE)
-    return {
-        "number": figure.number,
-        "title": figure.title,
-        "caption": figure.caption,
-        "alt": figure.alt,
-        "source": f"data:image/{kind};base64,{base64.b64encode(content).decode()}",
-        "file": f"figures/{figure.file_name}",
-        "table": _as_html(table),
-        "left_out": len(figure.table) - len(table),
+    environment.globals.update(ref=ref, exactly=exactly)
+    parts = {
+        name: Markup((TEMPLATE_DIR / f"report.{name}").read_text("utf-8")) for name in ("css", "js")
     }
+    found = Claims(claims)
+    html = environment.get_template("index.html").render(
+        placed=placed, claims=found, facts=facts(tables, params, claims), **parts
+    )
+    (into / "index.html").write_text(with_numbers(html, placed.numbers), encoding="utf-8")
+
+
+class Placed:
+    """Figures with the numbers that they get where the template places them, in its order."""
+
+    def __init__(self, figures: list[Figure], folder: Path) -> None:
+        self.figures = {figure.slug: figure for figure in figures}
+        self.folder = folder
+        self.numbers: dict[str, int] = {}
+
+    def __call__(self, slug: str) -> dict[str, Any]:
+        """What the template shows of a figure, whose file is written."""
+        if slug not in self.figures:
+            raise KeyError(f"the template places a figure {slug!r}, which no function declares")
+        number = self.numbers.setdefault(slug, len(self.numbers) + 1)
+        figure = self.figures[slug]
+        named = {"slug": slug, "number": number, "title": figure.title, "needs": figure.needs}
+        if figure.drawn is None:
+            return named
+        content = figure.to_bytes()
+        (self.folder / figure.file_name).write_bytes(content)
+        kind = "png" if figure.drawn.dense else "svg+xml"
+        table = figure.drawn.table.head(LONGEST_TABLE)
+        return {
+            **named,
+            "caption": figure.drawn.caption,
+            "alt": figure.drawn.alt,
+            "source": f"data:image/{kind};base64,{base64.b64encode(content).decode()}",
+            "table": _as_html(table),
+            "left_out": len(figure.drawn.table) - len(table),
+        }
+
+    @property
+    def rest(self) -> list[str]:
+        """The drawn figures that the template has not placed so far."""
+        return [
+            slug
+            for slug, figure in self.figures.items()
+            if slug not in self.numbers and figure.drawn is not None
+        ]
+
+
+class Claims:
+    """What `moe.claims.judged` says, by id and recipe; None for what it does not say."""
+
+    def __init__(self, claims: list[dict[str, Any]]) -> None:
+        self.by_id: dict[str, dict[str, dict[str, Any]]] = {}
+        for claim in claims:
+            self.by_id.setdefault(claim["id"], {})[claim["recipe"]] = claim
+
+    def measured(self, name: str, recipe: str) -> dict[str, Any] | None:
+        """A claim that has numbers."""
+        claim = self.by_id.get(name, {}).get(recipe)
+        return claim if claim and _is_number(claim.get("estimate")) else None
+
+    def verdict(self, name: str, recipe: str) -> str | None:
+        claim = self.by_id.get(name, {}).get(recipe)
+        return claim["verdict"] if claim else None
+
+    def beside(self, name: str, recipe: str, what: str) -> Any:
+        """One of the further numbers of a claim."""
+        claim = self.measured(name, recipe)
+        return claim["beside"].get(what) if claim and claim.get("beside") else None
+
+    def part(self, name: str, recipe: str, place: int = 0) -> dict[str, Any] | None:
+        """One of the numbers of a claim, with its interval."""
+        claim = self.measured(name, recipe)
+        parts = claim.get("parts", []) if claim else []
+        return parts[place] if place < len(parts) and _is_number(parts[place]["estimate"]) else None
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and math.isfinite(value)
 
 
 def _as_html(table: pd.DataFrame) -> Markup:

@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import UInt8
 
-from moe.analysis.results import DIGITS, Tables, cells
+from moe.analysis.results import Tables, cells
 from moe.data.idx import read_idx
 from moe.data.sets import dataset_named
 from moe.recipes import RECIPES
@@ -50,7 +50,7 @@ def write_playground(tables: Tables, template: Path, path: Path) -> None:
         "trainCount": trained_on,
         "places": json.loads((folder / MAP_FILE).read_text(encoding="utf-8")),
         "recipes": [_about(name) for name in ENGINE if name in RECIPES],
-        "facts": tour_facts(tables.runs),
+        "facts": tour_facts(tables),
     }
     html = render(folder / "playground.html", data, STYLES, trainer=TRAINER, script=SCRIPTS)
     path.write_text(html, encoding="utf-8")
@@ -82,17 +82,18 @@ def _about(name: str) -> dict[str, Any]:
     }
 
 
-def tour_facts(runs: pd.DataFrame) -> dict[str, Any]:
-    """What the tour says of the study: means over seeds, None where the study has no such runs."""
+def tour_facts(tables: Tables) -> dict[str, Any]:
+    """What the tour says of the study: means over seeds, None where the study has no such runs.
+
+    It speaks of digits, so a study of other images has none of them.
+    """
+    runs = tables.runs if tables.dataset.item == "digit" else tables.runs[:0]
     one_expert = cells(runs, ne=8, k=1, lc=1)
     logits, switch = (cells(one_expert, recipe=name) for name in ("logits", "switch"))
     paired = set(logits["seed"]) & set(switch["seed"])
     few, many = (cells(runs, recipe="logits", ne=ne, k=2, lc=1) for ne in (4, 16))
     bases = {name: cells(runs, recipe=name, ne=1) for name in ("blog", "logits")}
-    lowest = {
-        name: base[[f"accuracy_{label}" for label in DIGITS]].min(axis=1)
-        for name, base in bases.items()
-    }
+    lowest = {name: base[tables.accuracies].min(axis=1) for name, base in bases.items()}
     return {
         "deadWithout": _mean(cells(runs, recipe="logits", ne=12, k=2, lc=0)["dead_experts"]),
         "deadWith": _mean(cells(runs, recipe="logits", ne=12, k=2, lc=1)["dead_experts"]),

@@ -19,7 +19,7 @@ def runs_of(sweeps: Sequence[Sweep]) -> tuple[Run, ...]:
                     sweep.recipe, sweep.ne, sweep.k, sweep.lc
                 )
                 if k <= ne
-                for seed in range(sweep.seeds)
+                for seed in sweep.seeds
             }
         )
     )

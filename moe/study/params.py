@@ -9,7 +9,14 @@ import reprlib
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field, TypeAdapter, ValidationError
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    PlainValidator,
+    TypeAdapter,
+    ValidationError,
+)
 from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
@@ -20,6 +27,8 @@ from moe.study.train_settings import Positive, Real, Train, Whole, strict
 
 PARAMS_FILE = Path("params.yaml")
 LARGEST_FILE = 100_000  # bytes; the study of this project has 2,200, and parsing is slow
+LARGEST_SEED = 1_000_000_000
+SMALLEST_WEIGHT, LARGEST_WEIGHT = 1e-12, 1e6  # of lc, other than 0
 LONGEST_SHOWN = 80  # characters of a value or key in a message
 
 
@@ -47,7 +56,29 @@ def _is_dataset(name: str) -> str:
     return name
 
 
+def _seeds(value: Any) -> range:
+    """5 is seeds 0 … 4; {from: 1000, count: 5} is seeds 1000 … 1004."""
+    if isinstance(value, range):
+        return value
+    parts = value if isinstance(value, dict) else {"from": 0, "count": value}
+    first, count = parts.get("from"), parts.get("count")
+    whole = all(isinstance(n, int) and not isinstance(n, bool) for n in (first, count))
+    if not whole or set(parts) != {"from", "count"}:
+        raise ValueError("must be a number of seeds, or like {from: 1000, count: 250}")
+    if not (first >= 0 and count >= 1 and first + count <= LARGEST_SEED + 1):
+        raise ValueError(f"must be at least one seed, between 0 and {LARGEST_SEED:,}")
+    return range(first, first + count)
+
+
+def _is_weight(lc: float) -> float:
+    """A weight times a loss has to be a float32."""
+    if lc != 0 and not SMALLEST_WEIGHT <= lc <= LARGEST_WEIGHT:
+        raise ValueError(f"must be 0, or from {SMALLEST_WEIGHT:g} to {LARGEST_WEIGHT:g}")
+    return lc
+
+
 ListOf = BeforeValidator(_is_list)
+Weight = Annotated[Real, Field(ge=0), AfterValidator(_is_weight)]
 RecipeName = Annotated[str, Field(strict=True, max_length=200), AfterValidator(_is_recipe)]
 Name = Annotated[
     str, Field(strict=True, min_length=1, max_length=200), AfterValidator(_is_one_line)
@@ -67,8 +98,8 @@ class Sweep:
     recipe: Annotated[tuple[RecipeName, ...], Field(min_length=1), ListOf]
     ne: Annotated[tuple[Annotated[Positive, Field(le=64)], ...], Field(min_length=1), ListOf]
     k: Annotated[tuple[Positive, ...], Field(min_length=1), ListOf]
-    lc: Annotated[tuple[Annotated[Real, Field(ge=0)], ...], Field(min_length=1), ListOf]
-    seeds: Positive
+    lc: Annotated[tuple[Weight, ...], Field(min_length=1), ListOf]
+    seeds: Annotated[range, PlainValidator(_seeds)]
 
     def __post_init__(self) -> None:
         if min(self.k) > max(self.ne):
@@ -125,7 +156,7 @@ class Params:
                 f"train.batch_size: {self.train.batch_size}: {self.data.dataset} has {images:,} "
                 "training images, so there is no whole batch"
             )
-        runs = sum(sweep.cells * sweep.seeds for sweep in self.sweeps)
+        runs = sum(sweep.cells * len(sweep.seeds) for sweep in self.sweeps)
         if runs > self.runtime.most_runs:
             raise ValueError(
                 f"sweeps: {runs:,} runs are more than runtime.most_runs = "

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from moe.errors import UserError
-from moe.study.runs import RUN_KEYS, Trial
+from moe.study.runs import RUN_KEYS, Run, Trial
 
 RESULTS_DIR = Path("results")
 PICTURES_DIR = RESULTS_DIR / "pictures"
@@ -17,10 +17,13 @@ PICTURES_DIR = RESULTS_DIR / "pictures"
 def write_table(rows: Iterable[Mapping[str, Any]] | pd.DataFrame, path: Path) -> None:
     """Write rows, or a frame without its index; the same rows always give the same bytes.
 
-    A number that is not finite is an empty cell.
+    A number that is not finite is an empty cell. The key lc is written exactly, so that tables can
+    be joined; other numbers have six digits.
     """
     frame = rows if isinstance(rows, pd.DataFrame) else pd.DataFrame(list(rows))
     frame = frame.replace([np.inf, -np.inf], np.nan)
+    if "lc" in frame:
+        frame = frame.assign(lc=[exactly(lc) for lc in frame["lc"]])
     path.parent.mkdir(parents=True, exist_ok=True)
     # Six digits are more than any statement here needs, and less than rounding moves.
     frame.to_csv(path, index=False, float_format="%.6g", lineterminator="\n")
@@ -37,6 +40,23 @@ def read_table(path: Path) -> pd.DataFrame:
         reason = " ".join(str(error).split())
         raise UserError(f"{path}: no table of runs ({reason}); dvc repro writes it anew") from None
     return table
+
+
+def joined(one: pd.DataFrame, other: pd.DataFrame) -> pd.DataFrame:
+    """Two tables with a row for each run, side by side; UserError where they differ in runs."""
+    both = one.merge(other, on=RUN_KEYS, how="outer", indicator="_side")
+    if len(both) == len(one) == len(other) and (both["_side"] == "both").all():
+        return one.merge(other, on=RUN_KEYS)  # in the order of the first
+    odd = both[(both["_side"] != "both") | both.duplicated(RUN_KEYS)]
+    raise UserError(
+        f"{RESULTS_DIR}: two tables of one study differ in {len(odd):,} runs, the first of them "
+        f"{Run(*odd.iloc[0][RUN_KEYS])}; run `dvc repro --force` to write them again"
+    )
+
+
+def exactly(lc: float) -> str:
+    """The shortest text that reads back as the same number, such as 0.01 or 1."""
+    return repr(float(lc)).removesuffix(".0")
 
 
 def picture_of(trial: Trial, results: Path = RESULTS_DIR) -> Path:

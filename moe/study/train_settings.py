@@ -23,8 +23,8 @@ class Train:
     learning_rate: Annotated[Real, Field(gt=0)]
     hidden: Positive
     # Of switch and gshard, and of switch; off unless a study asks for them.
-    capacity_factor: Annotated[Real, Field(gt=0)] | None = None
-    z_loss: Annotated[Real, Field(ge=0)] = 0.0
+    capacity_factor: Annotated[Real, Field(gt=0, le=1e6)] | None = None
+    z_loss: Annotated[Real, Field(ge=0, le=1e6)] = 0.0
     # Of the fused engine's large products: what their factors are rounded to. The kernel has
     # float32 alone.
     precision: Precision = "float32"

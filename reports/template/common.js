@@ -2,7 +2,6 @@
 // What the explorer and the playground share. Text goes into pages as text, never as HTML.
 
 const $ = (id) => document.getElementById(id);
-const DIGITS = [...Array(10).keys()];
 
 function element(name, attributes = {}, ...children) {
   const node = document.createElement(name);
@@ -41,11 +40,11 @@ const channels = (name) => {
   return [0, 1, 2].map((i) => parseInt(hex.length === 3 ? hex[i] + hex[i] : hex.slice(2 * i, 2 * i + 2), 16));
 };
 
-/** Paint 784 numbers as a picture: ink, 0 … 1, or signed, −1 … 1, blue below 0 and red above. */
+/** Paint numbers, one for each pixel of a canvas: ink, 0 … 1, or signed, −1 … 1, blue below 0 and red above. */
 function paint(canvas, values, signed) {
   const [paper, ink] = [channels(signed ? "paper" : "wash"), channels("ink")], context = canvas.getContext("2d");
-  const picture = context.createImageData(28, 28);
-  for (let i = 0; i < 784; i++) {
+  const picture = context.createImageData(canvas.width, canvas.height);
+  for (let i = 0; i < values.length; i++) {
     const value = values[i], full = !signed ? ink : value > 0 ? [200, 40, 50] : [40, 110, 190];
     const share = Math.min(1, Math.abs(value));
     for (let c = 0; c < 3; c++) picture.data[4 * i + c] = paper[c] + (full[c] - paper[c]) * share;

@@ -4,14 +4,19 @@
 
 const data = JSON.parse($("data").textContent);
 const KNOBS = ["recipe", "ne", "k", "lc"];
+// The classes: what they are called, and how many there are, is the data set's to say.
+const NAMES_OF = data.classNames, LABELS = [...NAMES_OF.keys()], COUNT = LABELS.length;
+const [HEIGHT, WIDTH] = data.imageShape.length ? data.imageShape : [28, 28];
+/** As in "a digit", "an item". */
+const a = (word) => (/^[aeiou8]/i.test(word) ? `an ${word}` : `a ${word}`);
 const state = { recipe: null, ne: null, k: null, lc: null, seed: "mean", digit: 0 };
 
 // --- cells
 
 const same = (trial, cell) => KNOBS.every((knob) => trial[knob] === cell[knob]);
 const trialOf = (cell) => data.trials.find((trial) => same(trial, cell));
-const valuesOf = (knob) => [...new Set(data.trials.map((trial) => trial[knob]))]
-  .sort((a, b) => (typeof a === "number" ? a - b : String(a).localeCompare(b)));
+const valuesOf = (knob) => (knob === "recipe" ? data.recipes
+  : [...new Set(data.trials.map((trial) => trial[knob]))].sort((x, y) => x - y));
 
 /** The existing trial with this value that is nearest to the current choices, earlier knobs first. */
 function nearest(knob, value) {
@@ -65,7 +70,10 @@ function recall() {
   state.digit = data.digits[+asked.digit] === undefined ? 0 : +asked.digit;
 }
 
-const mean = (values) => values.reduce((a, b) => a + b, 0) / values.length;
+/** Over what is known: null stands for what is not a number. */
+const known = (values) => values.filter((value) => value !== null);
+const mean = (values) => known(values).reduce((x, y) => x + y, 0) / known(values).length;
+const shown = (value, digits) => (value === null || Number.isNaN(value) ? "–" : value.toFixed(digits));
 const defaultTrial = () => data.trials.find((t) => t.recipe === "logits" && t.ne === 8 && t.k === 2 && t.lc === 1)
   || data.trials.reduce((best, t) => (mean(t.accuracy) > mean(best.accuracy) ? t : best));
 
@@ -108,13 +116,18 @@ function buildTour() {
   const stops = [];
   const worst = base.flatMap((t) => t.classes.map((classes, i) => ({ t, seed: t.seeds[i], low: Math.min(...classes) })))
     .sort((a, b) => a.low - b.low)[0];
-  if (worst) stops.push([`a base model that gets ${percent(worst.low, 0)} of a digit`, worst.t, worst.seed]);
-  const many = Math.max(...data.trials.map((t) => t.ne));
-  const find = (test) => data.trials.find((t) => t.ne === many && test(t));
-  const still = find((t) => t.k === 1 && t.recipe !== "switch");
-  if (still) stops.push([`${many} experts, k = 1: a router that never trains`, still, 0]);
-  const loose = find((t) => t.k === 2 && t.lc === 0);
-  if (loose) stops.push(["no gate loss: a few experts do the work", loose, 0]);
+  if (worst) stops.push([`a base model that gets ${percent(worst.low, 0)} of ${a(data.item)}`, worst.t, worst.seed]);
+  const first = (t) => t.seeds[0];
+  const largest = (test) => data.trials.filter((t) => t.ne > 1 && test(t))
+    .reduce((best, t) => (best && best.ne >= t.ne ? best : t), null);
+  // What trains is measured: the largest norm of the router's gradient, over all steps and seeds.
+  const still = largest((t) => t.k === 1 && t.gradient.every((norm) => norm === 0));
+  if (still) stops.push([`${still.ne} experts, k = 1: a router that never trains`, still, first(still)]);
+  const loose = largest((t) => t.k === 2 && t.lc === 0);
+  if (loose) {
+    const [used] = countUsed(loose);
+    stops.push([`no gate loss: ${used} of ${loose.ne} experts do most of the work`, loose, first(loose)]);
+  }
   const best = data.trials.reduce((a, t) => (mean(t.accuracy) > mean(a.accuracy) ? t : a));
   stops.push(["the best of all", best, "mean"]);
   for (const [label, trial, seed] of stops) {
@@ -123,6 +136,14 @@ function buildTour() {
     button.isShown = () => same(trial, state) && state.seed === seed;
     $("tour").append(button);
   }
+}
+
+/** Of the first seed: how many experts have nine tenths of the work, and how many there are. */
+function countUsed(trial) {
+  const images = expertsOf(trial, 0).map((e) => e.images).sort((x, y) => y - x);
+  const all = images.reduce((x, y) => x + y, 0);
+  let sum = 0;
+  return [images.findIndex((n) => (sum += n) >= 0.9 * all) + 1, images.length];
 }
 
 function showTour() {
@@ -154,15 +175,16 @@ const room = (node) => Math.max(260, node.parentElement.clientWidth - 2 * parseF
 const T = [0, 12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.16, 2.145,
   2.131, 2.12, 2.11, 2.101, 2.093, 2.086, 2.08, 2.074, 2.069, 2.064, 2.06, 2.056, 2.052, 2.048, 2.045, 2.042];
 function halfWidth(values) {
-  const m = mean(values), n = values.length;
-  const sd = Math.sqrt(values.reduce((sum, v) => sum + (v - m) ** 2, 0) / (n - 1));
+  const m = mean(values), n = known(values).length;
+  if (n < 2) return 0;
+  const sd = Math.sqrt(known(values).reduce((sum, v) => sum + (v - m) ** 2, 0) / (n - 1));
   return (T[n - 1] || 1.99) * sd / Math.sqrt(n);
 }
 
 /** The chosen seed's entry of a list over seeds, or the mean over seeds of each number. */
 function pick(trial, lists) {
   if (state.seed !== "mean") return lists[trial.seeds.indexOf(state.seed)];
-  if (typeof lists[0] === "number") return mean(lists);
+  if (!Array.isArray(lists[0])) return mean(lists);
   return lists[0].map((_, i) => mean(lists.map((list) => list[i])));
 }
 
@@ -172,8 +194,8 @@ function showAccuracy(trial) {
   $("interval").textContent = state.seed === "mean" && trial.seeds.length > 1
     ? `± ${(100 * halfWidth(trial.accuracy)).toFixed(2)} points, 95 % over ${trial.seeds.length} seeds`
     : `seed ${state.seed === "mean" ? trial.seeds[0] : state.seed}`;
-  $("network-loss").textContent = pick(trial, trial.networkLoss).toFixed(3);
-  $("gate-loss").textContent = pick(trial, trial.gateLoss).toFixed(3);
+  $("network-loss").textContent = shown(pick(trial, trial.networkLoss), 3);
+  $("gate-loss").textContent = shown(pick(trial, trial.gateLoss), 3);
   const all = data.trials.map((t) => mean(t.accuracy));
   const place = all.filter((a) => a > mean(trial.accuracy)).length + 1;
   $("rank").textContent = `Place ${place} of ${all.length}`;
@@ -219,13 +241,16 @@ function baseOf(trial) {
   return ofRecipe.find((t) => t.lc === trial.lc) || ofRecipe[0];
 }
 
+/** A name of a class where there is room for a few letters. */
+const brief = (d) => (NAMES_OF[d].length > 3 ? `${NAMES_OF[d].slice(0, 2)}.` : NAMES_OF[d]);
+
 function showBars(trial) {
   const base = baseOf(trial), ours = pick(trial, trial.classes);
-  const theirs = base ? DIGITS.map((d) => mean(base.classes.map((c) => c[d]))) : null;
+  const theirs = base ? LABELS.map((d) => mean(base.classes.map((c) => c[d]))) : null;
   $("bars-note").textContent = (base ? `Left, blue: the base, one expert of the same recipe (mean of ${base.seeds.length}). Right, hatched: this trial`
     : "This trial; its recipe has no base")
     + (state.seed === "mean" && trial.seeds.length > 1 ? ", with 95 % intervals." : ".");
-  const width = room($("bars")), wide = (width - 44) / 10;
+  const width = room($("bars")), wide = (width - 44) / COUNT;
   const low = Math.min(0.9, Math.floor(10 * Math.min(...ours, ...(theirs || [1])) - 0.3) / 10);
   const y = (a) => 206 - 190 * Math.max(0, a - low) / (1 - low);
   const hatch = shape("pattern", { id: "hatch", width: 5, height: 5, patternUnits: "userSpaceOnUse", patternTransform: "rotate(45)" });
@@ -242,53 +267,54 @@ function showBars(trial) {
     const half = halfWidth(values), at = mean(values);
     return shape("line", { x1: x, x2: x, y1: y(Math.min(1, at + half)), y2: y(at - half), stroke: INK, "pointer-events": "none" });
   };
-  for (const d of DIGITS) {
+  for (const d of LABELS) {
     const x = 40 + wide * d, middle = x + 0.63 * wide;
-    if (theirs) shapes.push(bar(x, theirs[d], { fill: BASE, "data-digit": d }, `base, digit ${d}: ${percent(theirs[d])}`),
+    if (theirs) shapes.push(bar(x, theirs[d], { fill: BASE, "data-digit": d }, `base, ${data.item} ${NAMES_OF[d]}: ${percent(theirs[d])}`),
       whisker(x + 0.2 * wide, base.classes.map((c) => c[d])));
-    shapes.push(bar(x + 0.43 * wide, ours[d], { fill: "url(#hatch)", "data-digit": d, "data-accuracy": ours[d] }, `digit ${d}: ${percent(ours[d])}`));
+    shapes.push(bar(x + 0.43 * wide, ours[d], { fill: "url(#hatch)", "data-digit": d, "data-accuracy": ours[d] }, `${data.item} ${NAMES_OF[d]}: ${percent(ours[d])}`));
     if (state.seed === "mean" && trial.seeds.length > 1) shapes.push(whisker(middle, trial.classes.map((c) => c[d])));
-    shapes.push(shape("text", { x: x + 0.42 * wide, y: 222, "text-anchor": "middle" }, d));
+    shapes.push(shape("text", { x: x + 0.42 * wide, y: 222, "text-anchor": "middle" }, brief(d)));
   }
-  draw("bars", width, 226, `Accuracy by digit, in per cent: ${ours.map((a, d) => `${d}: ${percent(a)}`).join(", ")}`, shapes);
+  draw("bars", width, 226, `Accuracy by ${data.item}, in per cent: ${ours.map((value, d) => `${NAMES_OF[d]}: ${percent(value)}`).join(", ")}`, shapes);
 }
 
 const BRIGHTEST_ERROR = 0.1; // of a digit's images, as in the report's figures
 
 function showConfusion(trial) {
   const counts = pick(trial, trial.confusion), shapes = [], worst = { n: 0 };
-  const width = room($("confusion")), wide = (width - 22) / 10;
-  for (const row of DIGITS) {
-    const total = DIGITS.reduce((sum, c) => sum + counts[10 * row + c], 0);
-    shapes.push(shape("text", { x: 14, y: 35 + 22 * row, "text-anchor": "end" }, row),
-      shape("text", { x: 20 + wide * (row + 0.5), y: 13, "text-anchor": "middle" }, row));
-    for (const column of DIGITS) {
-      const n = counts[10 * row + column], share = Math.min(1, n / total / BRIGHTEST_ERROR), right = row === column;
+  const width = room($("confusion")), wide = (width - 22) / COUNT, high = 22 + 22 * COUNT;
+  for (const row of LABELS) {
+    const total = LABELS.reduce((sum, c) => sum + counts[COUNT * row + c], 0);
+    shapes.push(shape("text", { x: 14, y: 35 + 22 * row, "text-anchor": "end" }, brief(row)),
+      shape("text", { x: 20 + wide * (row + 0.5), y: 13, "text-anchor": "middle" }, brief(row)));
+    for (const column of LABELS) {
+      const n = counts[COUNT * row + column], share = Math.min(1, n / (total || 1) / BRIGHTEST_ERROR), right = row === column;
       if (!right && n > worst.n) Object.assign(worst, { n, row, column });
       const cell = shape("rect", { x: 20 + wide * column, y: 20 + 22 * row, width: wide - 1, height: 21,
         fill: right ? "var(--right)" : shade(share), "data-digit": row });
-      shapes.push(titled(cell, `${row} taken for ${column}: ${n.toFixed(0)} of ${total.toFixed(0)}`));
+      shapes.push(titled(cell, `${NAMES_OF[row]} taken for ${NAMES_OF[column]}: ${n.toFixed(0)} of ${total.toFixed(0)}`));
       if (n >= 0.5) shapes.push(shape("text", { x: 20 + wide * (column + 0.5), y: 35 + 22 * row, "text-anchor": "middle",
         style: `fill:${right ? INK : onShade(share)};pointer-events:none`, "data-count": `${row},${column}` }, n.toFixed(0)));
     }
   }
-  $("confusion-note").textContent = `Test images, a row for each true digit, a column for each prediction${state.seed === "mean" ? ", mean over seeds" : ""}. `
-    + `The diagonal is right; the brighter, the more errors. Most often a ${worst.row} is taken for a ${worst.column}.`;
-  draw("confusion", width, 242, `Confusion matrix; most often a ${worst.row} is taken for a ${worst.column}, ${worst.n.toFixed(0)} times`, shapes);
+  const most = worst.n > 0 ? `Most often ${NAMES_OF[worst.row]} is taken for ${NAMES_OF[worst.column]}` : "No image is taken for another";
+  $("confusion-note").textContent = `Test images, a row for each true ${data.item}, a column for each prediction${state.seed === "mean" && trial.seeds.length > 1 ? ", mean over seeds" : ""}. `
+    + `The diagonal is right; the brighter, the more errors. ${most}.`;
+  draw("confusion", width, high, `Confusion matrix. ${most}, ${worst.n.toFixed(0)} times`, shapes);
 }
 
-/** Experts of a seed with their (10) shares of each digit, sorted by the digit they take most of. */
+/** Experts of a seed with their shares of each class, sorted by the class they take most of. */
 function expertsOf(trial, place) {
   const slots = trial.slots[place];
-  const total = DIGITS.map((d) => [...Array(trial.ne).keys()].reduce((sum, e) => sum + slots[10 * e + d], 0) / trial.k);
+  const total = LABELS.map((d) => [...Array(trial.ne).keys()].reduce((sum, e) => sum + slots[COUNT * e + d], 0) / trial.k);
   const experts = [...Array(trial.ne).keys()].map((id) => ({ id,
-    images: DIGITS.reduce((sum, d) => sum + slots[10 * id + d], 0),
-    shares: DIGITS.map((d) => slots[10 * id + d] / total[d]) }));
+    images: LABELS.reduce((sum, d) => sum + slots[COUNT * id + d], 0),
+    shares: LABELS.map((d) => slots[COUNT * id + d] / (total[d] || 1)) }));
   const top = (e) => Math.max(...e.shares), best = (e) => e.shares.indexOf(top(e));
   return experts.sort((a, b) => best(a) - best(b) || top(b) - top(a));
 }
 
-/** What cannot be averaged over seeds is of seed 0, or of the chosen one. */
+/** What cannot be averaged over seeds is of the first seed, or of the chosen one. */
 const shownSeed = (trial) => (state.seed === "mean" ? trial.seeds[0] : state.seed);
 const shownExperts = (trial) => expertsOf(trial, trial.seeds.indexOf(shownSeed(trial)));
 
@@ -297,21 +323,21 @@ function showExperts(trial) {
   const experts = shownExperts(trial), seed = shownSeed(trial);
   const gates = new Map(seed === 0 ? gatesOf(trial) : []);
   $("experts-note").textContent = `Seed ${seed}${state.seed === "mean" ? " (experts of different seeds have nothing in common to average)" : ""}. `
-    + "Numbers: of each digit's test images, the per cent that the expert sees"
+    + `Numbers: of each ${data.item}'s test images, the per cent that the expert sees`
     + (trial.k > 1 ? `; a row sums to ${100 * trial.k}, since each image goes to ${trial.k}.` : ".")
-    + " Sorted by the digit that an expert takes most of. Point at an expert, or at a digit.";
+    + ` Sorted by the ${data.item} that an expert takes most of. Point at an expert, or at a ${data.item}.`;
   const head = experts.map(({ id, images }) => {
     const cell = element("th", { scope: "col", tabindex: 0, "data-expert": id }, element("small", {}, "expert "), String(id));
     cell.title = `expert ${id} sees ${images} test images`;
     if (gates.has(id)) cell.classList.add("asked");
     return cell;
   });
-  const rows = DIGITS.map((d) => element("tr", {}, element("th", { scope: "row", tabindex: 0, "data-digit": d }, String(d)),
+  const rows = LABELS.map((d) => element("tr", {}, element("th", { scope: "row", tabindex: 0, "data-digit": d }, NAMES_OF[d]),
     ...experts.map(({ id, shares }) => {
       const cell = element("td", { "data-expert": id, "data-digit": d }, shares[d] >= 0.005 ? (100 * shares[d]).toFixed(0) : "");
       cell.style.background = shade(shares[d]);
       cell.style.color = onShade(shares[d]);
-      cell.title = `expert ${id} sees ${percent(shares[d])} of the ${d}s`;
+      cell.title = `expert ${id} sees ${percent(shares[d])} of ${data.item} ${NAMES_OF[d]}`;
       return cell;
     })));
   const pictures = ["looks for", "gets"].map((name) => element("tr", { class: "pictures" }, element("th", { scope: "row" }, name),
@@ -348,22 +374,22 @@ function sprite(uri, then) {
   image.src = uri;
 }
 
-/** A 28 × 28 tile of a sprite as a canvas; signed: 128 is 0, blue below, red above. */
+/** A tile of a sprite, as large as an image of the data set, as a canvas; signed: 128 is 0, blue below, red above. */
 function tile(context, column, row, label, signed) {
-  const canvas = element("canvas", { width: 28, height: 28, role: "img", "aria-label": label });
-  const { data: rgba } = context.getImageData(28 * column, 28 * row, 28, 28);
-  paint(canvas, Array.from({ length: 784 }, (_, i) => (signed ? 1.6 * (rgba[4 * i] - 128) / 127 : rgba[4 * i] / 255)), signed);
+  const canvas = element("canvas", { width: WIDTH, height: HEIGHT, role: "img", "aria-label": label });
+  const { data: rgba } = context.getImageData(WIDTH * column, HEIGHT * row, WIDTH, HEIGHT);
+  paint(canvas, Array.from({ length: WIDTH * HEIGHT }, (_, i) => (signed ? 1.6 * (rgba[4 * i] - 128) / 127 : rgba[4 * i] / 255)), signed);
   return canvas;
 }
 
 // --- lighting up
 
-const MUCH = 0.3; // of a digit's images: what counts as one of an expert's digits
+const MUCH = 0.3; // of a class's images: what counts as one of an expert's classes
 
 /** Lights up an expert with its digits, or a digit with its experts, or one cell's both. */
 function light(expert, digit) {
   const experts = shownExperts(trialOf(state));
-  const digits = digit !== undefined ? [digit] : DIGITS.filter((d) => experts.find((e) => e.id === expert).shares[d] >= MUCH);
+  const digits = digit !== undefined ? [digit] : LABELS.filter((d) => experts.find((e) => e.id === expert).shares[d] >= MUCH);
   const ids = expert !== undefined ? [expert] : experts.filter((e) => e.shares[digit] >= MUCH).map((e) => e.id);
   for (const node of document.querySelectorAll("#experts [data-expert], #experts [data-digit]")) {
     const mine = node.dataset.expert !== undefined && ids.includes(+node.dataset.expert);
@@ -392,8 +418,8 @@ function buildDigits() {
   if (!data.digitsPicture) return;
   sprite(data.digitsPicture, (context) => {
     $("digits").replaceChildren(...data.digits.map((digit, i) => {
-      const button = element("button", { type: "button", "aria-label": `test image ${i + 1}, a ${digit}` },
-        tile(context, i, 0, `a handwritten ${digit}`, false));
+      const button = element("button", { type: "button", "aria-label": `test image ${i + 1}, ${data.item} ${NAMES_OF[digit]}` },
+        tile(context, i, 0, `${data.item} ${NAMES_OF[digit]}`, false));
       button.addEventListener("click", () => choose({ digit: i }));
       return button;
     }));
@@ -412,7 +438,7 @@ function showDigit(trial) {
   [...$("digits").children].forEach((button, i) => button.setAttribute("aria-pressed", i === state.digit));
   if (!trial.gates[state.digit]) return $("picked").replaceChildren("Seed 0 is not in this trial.");
   const digit = data.digits[state.digit], predicted = trial.gates[state.digit][0];
-  const lines = [element("strong", { id: "prediction" }, `A ${digit}, taken for a ${predicted}`)];
+  const lines = [element("strong", { id: "prediction" }, `${NAMES_OF[digit]}, taken for ${NAMES_OF[predicted]}`)];
   for (const [id, gate] of gatesOf(trial)) {
     const bar = element("i");
     bar.style.width = `${100 * Math.min(1, gate)}%`;
@@ -423,7 +449,7 @@ function showDigit(trial) {
   $("picked").classList.toggle("wrong", digit !== predicted);
   if (!data.digitsPicture) return $("picked").replaceChildren(shown);
   return sprite(data.digitsPicture, (context) =>
-    $("picked").replaceChildren(tile(context, state.digit, 0, `the picked digit, a ${digit}`, false), shown));
+    $("picked").replaceChildren(tile(context, state.digit, 0, `the picked image, ${data.item} ${NAMES_OF[digit]}`, false), shown));
 }
 
 // --- curves
@@ -433,11 +459,11 @@ function showCurves(trial) {
   const narrow = matchMedia("(max-width: 44rem)").matches;
   const width = narrow ? room($("curves")) : (room($("curves")) - 32) / 3;
   const charts = Object.entries(CURVES).map(([name, title]) => {
-    const lists = trial.curves[name], all = lists.flat(), scale = name === "test_accuracy" ? 100 : 1;
+    const lists = trial.curves[name], all = known(lists.flat()), scale = name === "test_accuracy" ? 100 : 1;
     const [low, high] = [Math.min(...all), Math.max(...all)], n = lists[0].length;
     const x = (i) => 48 + (width - 64) * (n > 1 ? i / (n - 1) : 0.5);
     const y = (v) => 150 - 122 * (v - low) / (high - low || 1);
-    const line = (values, attributes) => shape("polyline", { fill: "none", points: values.map((v, i) => `${x(i)},${y(v)}`).join(" "), ...attributes });
+    const line = (values, attributes) => shape("polyline", { fill: "none", points: values.map((v, i) => (v === null ? "" : `${x(i)},${y(v)}`)).join(" "), ...attributes });
     const shapes = [shape("text", { x: 48, y: 14, "font-weight": "bold" }, title)];
     for (let i = 0; i <= 2; i++) {
       const v = low + (high - low) * i / 2;
@@ -471,15 +497,26 @@ function show() {
   showCurves(trial);
 }
 
-recall();
-buildControls();
-buildTour();
-buildDigits();
-show();
-for (const name of ["pointerover", "focusin"]) document.addEventListener(name, lightFrom);
-for (const name of ["pointerleave", "focusout"]) document.addEventListener(name, unlight);
-let resizing;
-window.addEventListener("resize", () => { cancelAnimationFrame(resizing); resizing = requestAnimationFrame(show); });
-dark.addEventListener("change", () => { buildDigits(); show(); });
-window.addEventListener("popstate", () => { recall(); show(); });
-window.addEventListener("hashchange", () => { recall(); show(); });
+/** Words of the page that the data set has its own for. */
+function nameItems() {
+  for (const node of document.querySelectorAll("[data-word]")) node.textContent = node.dataset.word.replace("{item}", data.item);
+}
+
+function start() {
+  nameItems();
+  recall();
+  buildControls();
+  buildTour();
+  buildDigits();
+  show();
+  for (const name of ["pointerover", "focusin"]) document.addEventListener(name, lightFrom);
+  for (const name of ["pointerleave", "focusout"]) document.addEventListener(name, unlight);
+  let resizing;
+  window.addEventListener("resize", () => { cancelAnimationFrame(resizing); resizing = requestAnimationFrame(show); });
+  dark.addEventListener("change", () => { buildDigits(); show(); });
+  window.addEventListener("popstate", () => { recall(); show(); });
+  window.addEventListener("hashchange", () => { recall(); show(); });
+}
+
+if (data.trials.length) start();
+else document.querySelector("main").replaceChildren("This study has no trial to show: all its runs diverged.");

@@ -1,6 +1,8 @@
 "use strict";
 // Panels: each draws a frame of the trainer. Canvases are drawn in CSS pixels, sharp on any screen.
 
+const DIGITS = [...Array(10).keys()];
+
 /** Sixteen colours of experts: eight hues, each in two strengths. */
 const HUES = [255, 50, 150, 345, 85, 300, 195, 25];
 function expertColour(e) {

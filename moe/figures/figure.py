@@ -1,0 +1,117 @@
+"""What a figure is: a decorated function from a study's tables to a drawing with its words."""
+
+import io
+import re
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+import matplotlib as mpl
+import pandas as pd
+from matplotlib.figure import Figure as Drawing
+
+from moe.analysis.results import MissingCellsError, Tables
+from moe.figures.style import DPI, STYLE
+
+
+class Drawn(NamedTuple):
+    """What the function of a figure returns.
+
+    caption, alt: plain text; ref("slug") in a caption names another figure. table: the numbers
+    that were drawn. dense: better as PNG than as SVG.
+    """
+
+    caption: str
+    alt: str
+    table: pd.DataFrame
+    drawing: Drawing
+    dense: bool = False
+
+
+class Figure(NamedTuple):
+    """A figure of one study; drawn is None where the study lacks cells, and needs says which."""
+
+    slug: str
+    title: str
+    drawn: Drawn | None
+    needs: str = ""
+
+    @property
+    def file_name(self) -> str:
+        """Such as effect-of-k.svg."""
+        return f"{self.slug}.{'png' if self.drawn and self.drawn.dense else 'svg'}"
+
+    def to_bytes(self) -> bytes:
+        """The file: the same figure always gives the same bytes, whatever a matplotlibrc says."""
+        assert self.drawn is not None
+        file = io.BytesIO()
+        with own_style():
+            if self.drawn.dense:
+                self.drawn.drawing.savefig(file, format="png", dpi=DPI, metadata={"Software": None})
+            else:
+                nothing = {"Date": None, "Creator": None}
+                self.drawn.drawing.savefig(file, format="svg", metadata=nothing)
+        return file.getvalue()
+
+
+class Declared(NamedTuple):
+    """A figure before it is drawn."""
+
+    slug: str
+    title: str
+    order: int
+    make: Callable[[Tables], Drawn]
+
+    def of(self, tables: Tables) -> Figure:
+        """Draw it, or say what the study lacks."""
+        try:
+            with own_style():
+                return Figure(self.slug, self.title, self.make(tables))
+        except MissingCellsError as missing:
+            return Figure(self.slug, self.title, None, str(missing))
+
+
+FIGURES: dict[str, Declared] = {}
+
+
+def figure(
+    slug: str, title: str, order: int = 100
+) -> Callable[[Callable[[Tables], Drawn]], Callable[[Tables], Drawn]]:
+    """Declare a function of this folder as a figure.
+
+    slug: its file name, its link in the report, and its name in `ref`. order: where it stands among
+    the figures that the report's template does not place, smallest first. The function raises
+    MissingCellsError, which completes "Figure 5 needs …", for a study that it cannot draw.
+    """
+
+    def declare(make: Callable[[Tables], Drawn]) -> Callable[[Tables], Drawn]:
+        known = FIGURES.get(slug)
+        if known is not None and known.make.__module__ != make.__module__:
+            raise ValueError(f"two figures are called {slug!r}")
+        FIGURES[slug] = Declared(slug, title, order, make)
+        return make
+
+    return declare
+
+
+def ref(slug: str) -> str:
+    """In a caption: "figure 5", once the report has given the numbers."""
+    return f"⟦{slug}⟧"
+
+
+def with_numbers(text: str, numbers: Mapping[str, int]) -> str:
+    """Text whose references are the numbers of figures; the title of one that has no number."""
+
+    def name(found: re.Match[str]) -> str:
+        slug = found[1]
+        if slug in numbers:
+            return f"figure {numbers[slug]}"
+        return f"“{FIGURES[slug].title}”" if slug in FIGURES else slug
+
+    return re.sub(r"⟦([^⟧]*)⟧", name, text)
+
+
+def own_style() -> mpl.rc_context:
+    """matplotlib's defaults with STYLE: a user's matplotlibrc has no say."""
+    # Without the backend, which drawing to a file does not need and which may not be there.
+    defaults = {k: v for k, v in mpl.rcParamsDefault.items() if not k.startswith("backend")}
+    return mpl.rc_context({**defaults, **STYLE})

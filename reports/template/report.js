@@ -1,0 +1,41 @@
+"use strict";
+// MLflow shows this page as a blob in a frame: there, links within the page and to files beside it
+// lead nowhere by themselves.
+
+function target(link) {
+  const href = link.getAttribute("href") || "";
+  return href.startsWith("#") ? document.getElementById(href.slice(1)) : null;
+}
+
+document.addEventListener("click", (event) => {
+  const link = event.target.closest && event.target.closest("a");
+  const place = link && target(link);
+  if (!place) return;
+  event.preventDefault();
+  place.scrollIntoView();
+  try {
+    history.replaceState(null, "", link.getAttribute("href"));
+  } catch {
+    // a frame without an address of its own
+  }
+});
+
+if (!["file:", "http:", "https:"].includes(location.protocol)) {
+  for (const link of document.querySelectorAll("a:not([href^='#'])")) {
+    const hint = document.createElement("span");
+    hint.className = "elsewhere";
+    hint.textContent = `${link.textContent} (${link.getAttribute("href")}, among the artifacts beside this page)`;
+    link.replaceWith(hint);
+  }
+}
+
+// The contents mark the section that is being read.
+const links = new Map([...document.querySelectorAll("#contents a[href^='#']")].map((a) => [target(a), a]));
+const seen = new IntersectionObserver((entries) => {
+  for (const entry of entries) {
+    if (!entry.isIntersecting) continue;
+    for (const link of links.values()) link.removeAttribute("aria-current");
+    links.get(entry.target).setAttribute("aria-current", "true");
+  }
+}, { rootMargin: "0px 0px -70% 0px" });
+for (const heading of links.keys()) if (heading) seen.observe(heading);
