@@ -123,7 +123,7 @@ def _register(
     source = f"models:/{model.model_id}"
     of_study = [one for one in versions if one.tags.get("study") == study.short]
     if not any(one.source == source for one in of_study):
-        tags = {"study": study.short, "trial": trial_name(trial), "accuracy": repr(accuracy)}
+        tags = {"study": study.short, "trial": trial_name(trial), "accuracy": f"{accuracy:.6g}"}
         note = model.tags[NOTE]
         run_id, model_id = model.source_run_id, model.model_id
         store.create_model_version(name, source, run_id, tags, description=note, model_id=model_id)
