@@ -60,11 +60,11 @@ def _seeds(value: Any) -> range:
     if isinstance(value, range):
         return value
     parts = value if isinstance(value, dict) else {"from": 0, "count": value}
-    first, count = parts.get("from"), parts.get("count")
-    whole = all(isinstance(n, int) and not isinstance(n, bool) for n in (first, count))
-    if not whole or set(parts) != {"from", "count"}:
+    whole = all(isinstance(n, int) and not isinstance(n, bool) for n in parts.values())
+    if set(parts) != {"from", "count"} or not whole:
         raise ValueError("must be a number of seeds, or like {from: 1000, count: 250}")
-    if not (first >= 0 and count >= 1 and first + count <= LARGEST_SEED + 1):
+    first, count = parts["from"], parts["count"]
+    if first < 0 or count < 1 or first + count > LARGEST_SEED + 1:
         raise ValueError(f"must be at least one seed, between 0 and {LARGEST_SEED:,}")
     return range(first, first + count)
 

@@ -61,5 +61,5 @@ def exactly(lc: float) -> str:
 
 
 def picture_of(trial: Trial, results: Path = RESULTS_DIR) -> Path:
-    """The picture of a trial's seed-0 experts: router weights above, their images below."""
+    """The picture of a trial's experts, of the first seed: router weights above, images below."""
     return results / PICTURES_DIR.name / f"{str(trial).replace('/', ',')}.png"

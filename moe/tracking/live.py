@@ -58,9 +58,9 @@ class Live:
 
     def _show(self) -> None:
         try:
-            from moe.tracking import sync as tracking
+            from moe.tracking.study_run import show_live  # importing MLflow takes seconds
 
-            tracking.show_live(self.params, self.measure, self.over, lambda: self.status)
+            show_live(self.params, self.measure, self.over, lambda: self.status)
         except UserError as error:
             self._warn(str(error))
 

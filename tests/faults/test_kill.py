@@ -36,7 +36,10 @@ OUTPUTS = {
         *("results/slots.csv", "results/coactivation.csv", "results/digits.csv"),
         *("results/pictures", "reports/metrics.json"),
     ),
-    "report": ("reports/index.html", "reports/explorer.html", "reports/figures"),
+    "report": (
+        *("reports/index.html", "reports/explorer.html", "reports/playground.html"),
+        "reports/figures",
+    ),
     "track": ("results/tracked.json",),
 }
 
