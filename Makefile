@@ -17,6 +17,8 @@ endif
 # Stages are `python -m ...` and MLflow starts other processes: all have to use .venv.
 export PATH := $(BIN):$(PATH)
 unexport PYTHONHOME PYTHONPATH
+# Paths may be non-ASCII, also with LC_ALL=C.
+export PYTHONUTF8 := 1
 export MLFLOW_TRACKING_URI ?= sqlite:///$(CURDIR)/mlflow.db
 export DO_NOT_TRACK := 1
 
@@ -25,7 +27,7 @@ USABLE := $(shell { .venv/bin/python -c 'import sys, pip; sys.exit(sys.version_i
 	&& head -n 2 .venv/bin/pip | grep -F "$$(pwd -P)/.venv/bin/python"; } 2> /dev/null)
 
 .DEFAULT_GOAL := help
-.PHONY: help remake setup check repro demo study routers report ui track cache clean clean-cache \
+.PHONY: help remake setup check repro demo confirm routers report ui track cache clean clean-cache \
 	lint format test test-slow test-browser test-faults test-standard-torch bench readme
 
 help: ## show this list
@@ -67,8 +69,10 @@ repro: check ## run the study of params.yaml: train, evaluate, analyze, report, 
 	@dvc repro
 	@python -m stages.next_steps
 
-study: $(READY) ## run the study with at least 20 seeds everywhere, in .work/study
-	$(call run_copy,study)
+confirm: $(READY) ## run the confirmatory study, 11,780 runs, in .work/confirm; writes results/confirm
+	$(call run_copy,confirm,analyze)
+	@python -m stages.confirm
+	$(call run_copy,confirm)
 
 routers: $(READY) ## compare all recipes, in .work/routers; writes results/routers.csv
 	$(call run_copy,routers)
@@ -152,6 +156,7 @@ define run_copy
 	@cp studies/$(1).yaml .work/$(1)/params.yaml
 	@cp benchmarks/results.json .work/$(1)/benchmarks/
 	@head -n 1 results/routers.csv > .work/$(1)/results/routers.csv
+	@mkdir -p .work/$(1)/results/confirm && cp results/confirm/README.md .work/$(1)/results/confirm/
 	@ln -sfn ../../.cache .work/$(1)/.cache
 	@printf '[core]\n    no_scm = true\n    analytics = false\n    check_update = false\n[cache]\n    dir = ../../../.dvc/cache\n    type = "hardlink,symlink,copy"\n' > .work/$(1)/.dvc/config
 	@cd .work/$(1) && python -m stages.check && dvc repro $(2) && python -m stages.next_steps

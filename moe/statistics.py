@@ -10,11 +10,11 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
+import pandas as pd
 from jaxtyping import Bool, Float
 from scipy import stats
 
 LEVEL = 0.95
-MOST_SEEDS = 1_000
 ROUNDING = 1e-12  # numbers that differ by less are the same
 
 
@@ -31,10 +31,16 @@ class Estimate(NamedTuple):
 
 
 class Verdict(NamedTuple):
-    """p of θ > δ, p of θ < δ (one-sided, of the nulls that it is not so), and 2 · the smaller."""
+    """p of θ > δ and p of θ < δ: one-sided, of the nulls that it is not so.
+
+    mixed: p of "several measures of θ disagree": one is above and another below. 1 for one measure.
+    p: twice the smallest. At most one of the three is true; where one is, the other two together
+    are accepted at p < α with probability α at most.
+    """
 
     above: float
     below: float
+    mixed: float = 1.0
 
     @property
     def p(self) -> float:
@@ -82,10 +88,55 @@ def frequency(hits: int, of: int) -> Estimate:
     return Estimate(hits / of, float(interval.low), float(interval.high), of, math.nan, 0)
 
 
+def of_means(function: Callable[..., np.ndarray], *samples: pd.DataFrame | pd.Series) -> Estimate:
+    """A function of the means of samples, such as a ratio, with a jackknife over seeds.
+
+    samples: indexed by seed, a column for each number of a seed; a seed may be in some and not in
+    others, and is left out of all that have it at once, so that runs of one seed stay paired.
+    function: of an array (…, columns) for each sample, the means, to an array (…).
+
+    The variance is the sum over the groups of seeds that are in the same samples, with Welch's and
+    Satterthwaite's degrees of freedom. So a difference of means gives the paired t interval where
+    all seeds are in both samples, and Welch's where none is (Efron and Stein 1981).
+    """
+    seeds = np.unique(np.concatenate([sample.index for sample in samples]))
+    means, without = [], []
+    member = np.zeros((len(seeds), len(samples)), bool)
+    for column, sample in enumerate(samples):
+        x = sample.to_numpy(float).reshape(len(sample), -1)
+        at = np.searchsorted(seeds, sample.index)
+        left = np.tile(x.mean(0), (len(seeds), 1))
+        left[at] = (x.sum(0) - x) / (len(x) - 1)
+        member[at, column] = True
+        means.append(x.mean(0))
+        without.append(left)
+    value, left_out = float(function(*means)), function(*without)
+    variances, freedoms = [], []
+    for group in np.unique(member, axis=0):
+        of_group = left_out[(member == group).all(1)]
+        n = len(of_group)
+        centre = of_group.mean() if n > 1 else value
+        variances.append(max(n - 1, 1) / n * float(((of_group - centre) ** 2).sum()))
+        freedoms.append(max(n - 1, 1))
+    variance = math.fsum(variances)
+    fewest = min(len(sample) for sample in samples)
+    if variance <= (ROUNDING * max(1.0, abs(value))) ** 2:
+        return Estimate(value, value, value, fewest, 0.0, fewest - 1)
+    freedom = variance**2 / math.fsum(v**2 / n for v, n in zip(variances, freedoms, strict=True))
+    error = math.sqrt(variance)
+    half = float(stats.t.ppf((1 + LEVEL) / 2, freedom)) * error
+    return Estimate(value, value - half, value + half, fewest, error, freedom)
+
+
 def against(estimate: Estimate, margin: float) -> Verdict:
-    """Two one-sided t tests of an estimate against a margin δ."""
+    """Two one-sided tests of an estimate against a margin δ: Student's t; of a share, which has no
+    error of its own, the exact binomial test."""
     if estimate.error == 0:
         return Verdict(float(estimate.value <= margin), float(estimate.value >= margin))
+    if math.isnan(estimate.error):
+        hits = round(estimate.value * estimate.seeds)
+        binomial = stats.binom(estimate.seeds, margin)
+        return Verdict(float(binomial.sf(hits - 1)), float(binomial.cdf(hits)))
     t = (estimate.value - margin) / estimate.error
     return Verdict(float(stats.t.sf(t, estimate.freedom)), float(stats.t.cdf(t, estimate.freedom)))
 
@@ -95,6 +146,23 @@ def all_of(parts: Sequence[Verdict]) -> Verdict:
     return Verdict(
         max(part.above for part in parts), min(1.0, len(parts) * min(part.below for part in parts))
     )
+
+
+def any_of(parts: Sequence[Verdict]) -> Verdict:
+    """A claim that one of its parts is enough for: Bonferroni for it; it fails if all do."""
+    return Verdict(
+        min(1.0, len(parts) * min(part.above for part in parts)), max(part.below for part in parts)
+    )
+
+
+def agreeing(measures: Sequence[Verdict]) -> Verdict:
+    """Of one claim by several accepted measures: all above, all below, or they disagree.
+
+    They disagree where one is above and another below, each after Bonferroni over the measures.
+    """
+    above, below = ([getattr(m, side) for m in measures] for side in ("above", "below"))
+    mixed = len(measures) * max(min(above), min(below))
+    return Verdict(max(above), max(below), min(1.0, mixed))
 
 
 def holm_factors(p: Sequence[float]) -> list[int]:
@@ -114,22 +182,6 @@ def holm(p: Sequence[float]) -> list[float]:
         largest = max(largest, min(1.0, factors[i] * p[i]))
         adjusted[i] = largest
     return adjusted
-
-
-def with_seeds(estimate: Estimate, n: int) -> Estimate:
-    """The estimate as n seeds would give it, were θ and s what they seem: error s / √n, and the
-    degrees of freedom that go with n. Its interval is left as it is."""
-    error = estimate.error * math.sqrt(estimate.seeds / n)
-    freedom = estimate.freedom * (n - 1) / (estimate.seeds - 1)
-    return estimate._replace(error=error, freedom=freedom, seeds=n)
-
-
-def seeds_to_decide(decided: Callable[[int], bool]) -> int | None:
-    """The fewest seeds for which decided(n) holds; None if that takes more than 1,000.
-
-    For one number and no correction that is t(n) · s / √n < |θ − δ|.
-    """
-    return next((n for n in range(2, MOST_SEEDS + 1) if decided(n)), None)
 
 
 def effect_within(

@@ -1,4 +1,4 @@
-"""analyze: who gets what, by run; the joined table runs.csv; pictures of the seed-0 experts.
+"""analyze: who gets what, by run; the joined table runs.csv; pictures of the first seed's experts.
 
 results/history.csv       a row per run and epoch: what training recorded, as it stands in weights/
 results/slots.csv         a row per run and expert: test images of each digit that choose it
@@ -6,10 +6,10 @@ results/coactivation.csv  a row per run and pair of experts: test images that ch
 results/runs.csv          a row per run: everything that is one number; diverged: 1 where a loss or
                           a weight is not finite
 results/plots/            a table for each plot of `dvc plots`
-results/digits.csv        a row per seed-0 run and pictured digit: its gates
-results/pictures/         a PNG per seed-0 trial, its experts from left to right: above, the router
-                          weights, grey 128 being 0; below, the mean image that the expert receives;
-                          digits.png: the pictured digits
+results/digits.csv        a row per run of the first seed and pictured digit: its gates
+results/pictures/         a PNG per trial of the first seed, its experts from left to right: above,
+                          the router weights, grey 128 being 0; below, the mean image that the
+                          expert receives; digits.png: the pictured digits
 reports/metrics.json      the study's headline numbers, for `dvc metrics` and `dvc exp show`
 """
 
@@ -25,7 +25,7 @@ METRICS_FILE = Path("reports/metrics.json")
 
 @stage
 def analyze() -> None:
-    """Count slots, measure specialisation and balance, draw the seed-0 experts, join runs.csv."""
+    """Measure how every run routes the test images, and draw the experts."""
     import itertools
     import shutil
     from functools import partial
@@ -47,7 +47,9 @@ def analyze() -> None:
     params = read_params()
     runs = runs_of(params.sweeps)
     seeds = sorted({run.seed for run in runs})
-    analyze_seed = partial(analyze_cohort, null_tables=params.analyze.null_tables)
+    analyze_seed = partial(
+        analyze_cohort, null_tables=params.analyze.null_tables, pictured=seeds[0]
+    )
     work, workers = runs_of_a_study(len(runs)), worker_count(params.runtime.workers)
     with shown(work):
         cohorts = dict(in_workers(analyze_seed, seeds, workers, work.add))
@@ -58,7 +60,7 @@ def analyze() -> None:
     }
     for name, own in columns.items():
         rows = itertools.chain(*(result[name] for result in by_run.values()))
-        # With its columns even where it has no row: at k = 1 no two experts meet.
+        # Columns are written even if there is no row: at k = 1 no two experts share an image.
         write_table(pd.DataFrame(rows, columns=[*RUN_KEYS, *own]), RESULTS_DIR / f"{name}.csv")
 
     evaluation, history = read_table(RESULTS_DIR / "evaluation.csv"), read_table(HISTORY_FILE)
@@ -74,15 +76,15 @@ def analyze() -> None:
     METRICS_FILE.write_text(json.dumps(headline(finite), indent=2) + "\n")
 
     digits = pictures.draw_digits(Dataset(), params.analyze.pictured_digits)
-    write_table(pictures.gates_of(digits), RESULTS_DIR / "digits.csv")
+    write_table(pictures.gates_of(digits, seeds[0]), RESULTS_DIR / "digits.csv")
 
 
 def analyze_cohort(
-    seed: int, send: Callable[[int], None], null_tables: int
+    seed: int, send: Callable[[int], None], null_tables: int, pictured: int
 ) -> dict[Any, dict[str, Any]]:
-    """Of every run of a seed: its rows of slots.csv and coactivation.csv, its measures.
+    """For every run of a seed: its rows of slots.csv and coactivation.csv, its measures.
 
-    Draws the experts where the seed is the pictured one.
+    Also draws the experts, for the one seed that has pictures.
     """
     import numpy as np
 
@@ -100,7 +102,7 @@ def analyze_cohort(
     cohort = {}
     for run, model in read_models(seed):
         routed = routing.route(model, x)
-        if seed == pictures.SEED:
+        if seed == pictured:
             pictures.draw_experts(run, model, routed, grey)
         slots = routing.slot_counts(routed, labels)
         together = routing.coactivation(routed)

@@ -1,4 +1,4 @@
-"""Pictures of the seed-0 models: what their routers look for, what their experts get.
+"""Pictures of one seed's models: what their routers look for, what their experts get.
 
 Axes: E experts, D pixels of an image.
 """
@@ -20,7 +20,6 @@ from moe.study.runs import Run
 from moe.study.tables import PICTURES_DIR, picture_of
 
 SIDE = 28  # pixels
-SEED = 0
 
 
 class Digits(NamedTuple):
@@ -41,14 +40,14 @@ def draw_digits(data: Dataset, count: int) -> Digits:
     return digits
 
 
-def gates_of(digits: Digits) -> list[dict[str, Any]]:
-    """A row per model and digit: image (its row in the test set), digit, predicted, and the gate
-    of each expert, left out where the run has no such expert."""
+def gates_of(digits: Digits, seed: int) -> list[dict[str, Any]]:
+    """A row per model of a seed and digit: image (its row in the test set), digit, predicted, and
+    the gate of each expert, left out where the run has no such expert."""
     import torch
 
     x = pixels(torch.from_numpy(digits.images))
     table = []
-    for run, model in read_models(SEED):
+    for run, model in read_models(seed):
         output, aux = model(x)
         columns = (digits.rows, digits.labels, output.argmax(-1), aux.gates)
         for image, digit, predicted, gates in zip(*(c.tolist() for c in columns), strict=True):

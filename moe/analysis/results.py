@@ -47,6 +47,11 @@ class Tables(NamedTuple):
     dataset: DatasetInfo = DATASETS["mnist"]
 
     @property
+    def pictured_seed(self) -> int:
+        """The study's first seed, of which there are pictures; -1 without any run."""
+        return int(self.runs["seed"].min()) if len(self.runs) else -1
+
+    @property
     def recipes(self) -> list[str]:
         """Those beside each other in figures: the source's readings first, two at most."""
         present = in_order(self.runs["recipe"])

@@ -1,26 +1,68 @@
 """What the source claims, each as numbers with a margin, and the verdicts.
 
-claim: what a claim is and the protocol; gates, classes, experts, scale: the claims by subject.
+claim: what a claim is; judge: the verdicts; confirmatory: the study that decides. All other files
+declare claims, by subject: CLAIMS has every `Claim` of every file in this folder.
 """
 
 import json
 import math
+import pkgutil
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from moe.analysis.results import Tables
-from moe.claims import classes, experts, gates, scale
-from moe.claims.claim import judge
+from moe.claims.claim import Claim
+from moe.claims.confirmatory import is_confirmatory
+from moe.claims.judge import judge
 
-CLAIMS = sorted(
-    (*gates.CLAIMS, *classes.CLAIMS, *experts.CLAIMS, *scale.CLAIMS),
-    key=lambda claim: int(claim.id[1:]),
-)
+SMALL = ("estimate", "low", "high", "unit", "seeds", "verdict", "shown")
 
 
-def judged(tables: Tables) -> list[dict[str, Any]]:
-    """All claims, for each of their recipes."""
-    return judge(CLAIMS, tables)
+def _found() -> tuple[Claim, ...]:
+    modules = [import_module(f"{__name__}.{file.name}") for file in pkgutil.iter_modules(__path__)]
+    claims = {
+        value.id: value
+        for module in modules
+        for value in vars(module).values()
+        if isinstance(value, Claim)
+    }
+    return tuple(sorted(claims.values(), key=lambda claim: _in_order(claim.id)))
+
+
+def _in_order(name: str) -> tuple[int, str]:
+    """C2 before C10, and ids of other forms after these."""
+    number = name.removeprefix("C")
+    return (int(number), "") if number.isdecimal() else (10**9, name)
+
+
+CLAIMS = _found()
+
+
+def judged(tables: Tables, exploratory: Tables | None = None) -> list[dict[str, Any]]:
+    """The claims that make sense for the data set, each for each of its recipes.
+
+    tables: of the study that decides; "confirmatory" says whether it is that of docs/protocol.md.
+    exploratory: of a study whose estimates are kept under "exploratory" (None where it has none).
+    """
+    allowed = tables.dataset.claims
+    claims = [claim for claim in CLAIMS if allowed is None or claim.id in allowed]
+    before = {}
+    if exploratory is not None:
+        before = {(r["id"], r["recipe"]): r for r in judge(claims, exploratory) if r["shown"]}
+    results = judge(claims, tables)
+    return [
+        {
+            **result,
+            "confirmatory": is_confirmatory(tables),
+            "exploratory": _small(before.get((result["id"], result["recipe"]))),
+        }
+        for result in results
+    ]
+
+
+def _small(result: dict[str, Any] | None) -> dict[str, Any] | None:
+    return None if result is None else {name: result[name] for name in SMALL}
 
 
 def write_claims(results: list[dict[str, Any]], path: Path) -> None:

@@ -1,7 +1,7 @@
 """C16 and C19: what more experts bring, and what they cost."""
 
 from moe.analysis.results import Tables
-from moe.claims.claim import POINTS, Claim, Measured, Part
+from moe.claims.claim import POINTS, Measured, Part, claim
 from moe.claims.experts import PER_CENT, by_ne
 from moe.model import costs
 from moe.statistics import Estimate, all_of, paired
@@ -10,7 +10,15 @@ POINTS_PER_EXPERT = 0.05
 MOSTLY_CONSTANT = 1.25
 
 
-def c16(tables: Tables, recipe: str) -> Measured:
+@claim(
+    "C16",
+    words="Each further expert brings less.",
+    quote="With increasing number of experts, we eventually hit the point of diminishing returns.",
+    measured="gain per added expert from 2 to 4 less that from 8 to 16, and the step from 12 to "
+    "16; k = 2, lc = 1",
+    margin="above 0.05 points per expert, and within ± 0.2 points",
+)
+def diminishing_returns(tables: Tables, recipe: str) -> Measured:
     accuracy = PER_CENT * by_ne(tables, recipe, "accuracy", (2, 4, 8, 12, 16))
     early, late = (accuracy[4] - accuracy[2]) / 2, (accuracy[16] - accuracy[8]) / 8
     last = (accuracy[16] - accuracy[12]).to_numpy()
@@ -21,12 +29,20 @@ def c16(tables: Tables, recipe: str) -> Measured:
             paired((early - late).to_numpy()),
             POINTS_PER_EXPERT,
         ),
-        Part("12 → 16", "points", paired(last), within=(-POINTS, POINTS)),
+        Part("12 → 16", "points", paired(last), within=(-POINTS, POINTS), resolution=POINTS),
     ]
     return Measured(parts, all_of)
 
 
-def c19(tables: Tables, recipe: str) -> Measured:
+@claim(
+    "C19",
+    words="Compute stays mostly constant while capacity grows.",
+    quote="By limiting the computation to a fixed number of experts during any forward pass, the "
+    "size can be increased while the computation stays constant (mostly).",
+    measured="FLOPs per image at ne = 16 over those at ne = 2, k = 2; counted",
+    margin="at most 1.25 times",
+)
+def constant_compute(tables: Tables, recipe: str) -> Measured:
     flops = [costs.flops_per_sample(ne, 2, tables.hidden) for ne in (2, 16)]
     weights = [costs.parameters(ne, tables.hidden) for ne in (2, 16)]
     ratio = flops[1] / flops[0]
@@ -43,19 +59,3 @@ def c19(tables: Tables, recipe: str) -> Measured:
             "parameters ratio": weights[1] / weights[0],
         },
     )
-
-
-CLAIMS = (
-    Claim(
-        "C16",
-        "Each further expert brings less.",
-        "gain per added expert early less late, and the last step within ± 0.2 points",
-        c16,
-    ),
-    Claim(
-        "C19",
-        "Compute stays mostly constant while capacity grows.",
-        "FLOPs per image at ne = 16 over those at ne = 2, k = 2: at most 1.25",
-        c19,
-    ),
-)

@@ -130,7 +130,9 @@ def what_routers_look_for(tables: Tables) -> Drawn:
         if ne <= MOST_PICTURED and _pictured(tables, trial := Trial(recipe, ne, *cell))
     ]
     if not trials:
-        raise MissingCellsError(f"seed 0 of a trial with 2 to {MOST_PICTURED} experts")
+        raise MissingCellsError(
+            f"seed {tables.pictured_seed} of a trial with 2 to {MOST_PICTURED} experts"
+        )
     # Few experts of both recipes share a line, many have one of their own
     lines: list[list[Trial]] = []
     for ne in sorted({trial.ne for trial in trials}):
@@ -147,7 +149,7 @@ def what_routers_look_for(tables: Tables) -> Drawn:
     return Drawn(
         "Above, each expert's router weights as a picture (red: ink here speaks for the expert, "
         f"blue: against); below, the mean of the test images that it sees, and each {item} of which "
-        f"it sees at least half; {where(at)}, seed 0, experts in the order of "
+        f"it sees at least half; {where(at)}, seed {tables.pictured_seed}, experts in the order of "
         f"{ref('who-gets-what')}. The mean images are legible where an expert has a {item} to "
         "itself.",
         "Router weights of each expert as a picture above the mean image that it receives, for "
@@ -170,8 +172,8 @@ def _images(tables: Tables, trial: Trial) -> np.ndarray:
 
 
 def _pictured(tables: Tables, trial: Trial) -> bool:
-    has_seed_0 = len(cells(tables.slots, **trial._asdict(), seed=0)) > 0
-    return has_seed_0 and picture_of(trial, tables.folder).exists()
+    has_seed = len(cells(tables.slots, **trial._asdict(), seed=tables.pictured_seed)) > 0
+    return has_seed and picture_of(trial, tables.folder).exists()
 
 
 def _router_pictures(part: Any, tables: Tables, trial: Trial, named: bool) -> None:
