@@ -23,7 +23,7 @@ from moe.data.dataset import Dataset
 from moe.data.idx import write_idx
 from moe.engine import HISTORY, fused
 from moe.figures import Figure
-from moe.figures.figure import own_style
+from moe.figures.drawn import own_style
 from moe.model.weights import HISTORY_FILE, WEIGHTS_DIR, weights_file
 from moe.report.explorer import write_explorer
 from moe.report.page import TEMPLATE_DIR, write_report
@@ -146,7 +146,9 @@ def report(params: Params, monkeypatch: pytest.MonkeyPatch) -> Rendered:
     write_explorer(tables, TEMPLATE_DIR, reports / "explorer.html")
     html = (reports / "index.html").read_text(encoding="utf-8")
     explorer = (reports / "explorer.html").read_text(encoding="utf-8")
-    (data,) = re.findall(r'<script id="data" type="application/json">(.*?)</script>', explorer, re.S)
+    (data,) = re.findall(
+        r'<script id="data" type="application/json">(.*?)</script>', explorer, re.S
+    )
     return Rendered(
         tables,
         html,

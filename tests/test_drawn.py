@@ -15,7 +15,7 @@ from PIL import Image
 
 from moe.analysis.results import Tables, read_tables
 from moe.figures import FIGURES, all_figures
-from moe.figures.figure import Drawn
+from moe.figures.drawn import Drawn
 from tests.plain_tables import RESULTS, confusion, interval, mean, rows, slots, swept_seeds, where
 
 ROOT = RESULTS.parent
@@ -64,9 +64,7 @@ def band(ax: Axes, place: int) -> tuple[dict[float, float], dict[float, float]]:
     return low, high
 
 
-def assert_line(
-    ax: Axes, label: str, values: dict[float, list[float]], scale: float = 1
-) -> None:
+def assert_line(ax: Axes, label: str, values: dict[float, list[float]], scale: float = 1) -> None:
     """A line through the means, with its band at the ends of the 95 % intervals. values: by x."""
     place = list(lines(ax)).index(label)
     line = lines(ax)[label]
@@ -265,7 +263,9 @@ def test_confusion_of_experts(drawn: dict[str, Drawn]) -> None:
         shown, _ = panels[recipe, f"{recipe}, ne = {ne}"]
         np.testing.assert_allclose(shown, off_diagonal(counts), rtol=1e-9)
         shown, ax = panels[recipe, f"ne = {ne} less base"]
-        less = [[a - b for a, b in zip(*pair, strict=True)] for pair in zip(counts, base, strict=True)]
+        less = [
+            [a - b for a, b in zip(*pair, strict=True)] for pair in zip(counts, base, strict=True)
+        ]
         np.testing.assert_allclose(shown, less, atol=1e-9)
         assert ax.images[0].get_cmap().name == "RdBu_r"  # red is more
         assert ax.images[0].norm.vmax == -ax.images[0].norm.vmin >= np.abs(less).max()
@@ -277,7 +277,9 @@ def test_dropped_digits(drawn: dict[str, Drawn]) -> None:
     for recipe, bar in zip(RECIPES, bars, strict=True):
         base = where("runs", recipe=recipe, ne=1)
         expected = [sum(row[f"accuracy_{d}"] < 0.5 for row in base) for d in range(10)]
-        assert list(bar.lines[0].get_ydata()) == pytest.approx([100 * n / len(base) for n in expected])
+        assert list(bar.lines[0].get_ydata()) == pytest.approx(
+            [100 * n / len(base) for n in expected]
+        )
         dropping = sum(any(row[f"accuracy_{d}"] < 0.5 for d in range(10)) for row in base)
         assert f"{recipe}: {dropping} of {len(base)} ({dropping / len(base):.0%}," in (
             drawn["fingerprint"].caption
@@ -293,7 +295,9 @@ def test_dropped_digits(drawn: dict[str, Drawn]) -> None:
         digit = int(row["digit"])
         if counts[digit] / sum(counts) < 0.5:
             went[digit] += counts
-    ((_, shown, _),) = [panel for panel in images(drawn["fingerprint"]) if "where they go" in panel[0]]
+    ((_, shown, _),) = [
+        panel for panel in images(drawn["fingerprint"]) if "where they go" in panel[0]
+    ]
     for digit in range(10):
         if went[digit].sum():
             np.testing.assert_allclose(shown[digit], went[digit] / went[digit].sum())
@@ -303,7 +307,9 @@ def test_dropped_digits(drawn: dict[str, Drawn]) -> None:
 
 def order_of(shares: list[list[float]]) -> list[int]:
     """Experts by the digit that each takes most of, then the larger share first."""
-    return sorted(range(len(shares)), key=lambda e: (shares[e].index(max(shares[e])), -max(shares[e])))
+    return sorted(
+        range(len(shares)), key=lambda e: (shares[e].index(max(shares[e])), -max(shares[e]))
+    )
 
 
 def shares_of(recipe: str, ne: int) -> list[list[float]]:
@@ -400,9 +406,10 @@ def test_routers_side_by_side(drawn: dict[str, Drawn]) -> None:
     assert "NMI" in ax.get_title("left")
     labels = [label.get_text() for label in first.get_yticklabels()]
     dots = {
-        (labels[round(float(line.get_ydata()[0]))], 2 if line.get_ydata()[0] % 1 < 0.5 else 1): float(
-            line.get_xdata()[0]
-        )
+        (
+            labels[round(float(line.get_ydata()[0]))],
+            2 if line.get_ydata()[0] % 1 < 0.5 else 1,
+        ): float(line.get_xdata()[0])
         for line in ax.lines
         if len(line.get_xdata()) == 1
     }
