@@ -1,4 +1,4 @@
-"""Whole studies in a moment: tiny training, then evaluate, analyze, report and explorer for real."""
+"""Whole studies in a moment: tiny training, then evaluate, analyze, report and explorer."""
 
 import inspect
 import json
@@ -40,7 +40,7 @@ NOT_A_NUMBER = re.compile(r"\b(nan|NaN|inf|Infinity|None(?! of\b)|undefined)\b")
 
 
 class Rendered(NamedTuple):
-    """tables; html: the report; explorer: its data; texts: all words of the page and the figures."""
+    """tables; html: the report; explorer: its data; texts: all words of page and figures."""
 
     tables: Tables
     html: str

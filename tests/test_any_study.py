@@ -130,7 +130,7 @@ def test_the_extremes_that_are_allowed_are_rendered(
 def test_what_no_engine_can_compute_is_refused(
     sweeps: list, train: dict, says: str, tmp_path: Path
 ) -> None:
-    with pytest.raises(ValueError, match="params.yaml: ") as refusal:
+    with pytest.raises(ValueError, match=r"params\.yaml: ") as refusal:
         write_params(tmp_path, sweeps, **train)
     assert says in str(refusal.value)
 

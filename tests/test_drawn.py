@@ -1,4 +1,4 @@
-"""What the figures draw is what the tables say, recomputed here by plain loops over the CSV files."""
+"""What the figures draw is what the tables say, recomputed by plain loops over the CSV files."""
 
 import itertools
 import json
@@ -183,7 +183,7 @@ def test_slopes_over_k(drawn: dict[str, Drawn]) -> None:
     assert list(bars) == ["blog", "logits", "switch"]
     for recipe, bar in bars.items():
         all_k = (1, 2) if recipe == "switch" else (1, 2, 3, 4)
-        assert [round(float(x)) for x in bar.lines[0].get_xdata()] == list(all_k)
+        assert np.round(np.asarray(bar.lines[0].get_xdata(), float)).tolist() == list(all_k)
         expected = [mean(slopes(recipe, k)) for k in all_k]
         assert list(bar.lines[0].get_ydata()) == pytest.approx(expected)
         for k, segment in zip(all_k, bar.lines[2][0].get_segments(), strict=True):
@@ -405,14 +405,11 @@ def test_routers_side_by_side(drawn: dict[str, Drawn]) -> None:
     first, ax, _ = drawn["routers-side-by-side"].drawing.axes[-3:]  # which share their rows
     assert "NMI" in ax.get_title("left")
     labels = [label.get_text() for label in first.get_yticklabels()]
-    dots = {
-        (
-            labels[round(float(line.get_ydata()[0]))],
-            2 if line.get_ydata()[0] % 1 < 0.5 else 1,
-        ): float(line.get_xdata()[0])
-        for line in ax.lines
-        if len(line.get_xdata()) == 1
-    }
+    dots = {}
+    for line in ax.lines:
+        x, y = np.asarray(line.get_xdata(), float), np.asarray(line.get_ydata(), float)
+        if len(x) == 1:
+            dots[labels[round(y[0])], 2 if y[0] % 1 < 0.5 else 1] = x[0]
     for (recipe, k), shown in dots.items():
         found = [row["nmi"] for row in where("routers", recipe=recipe, k=k, ne=16)]
         assert shown == pytest.approx(mean(found))

@@ -191,8 +191,8 @@ def capacity_and_compute(tables: Tables) -> Drawn:
     grown = _grown(counted)
     blue = " Blue points are the base;" if len(base) else ""
     return Drawn(
-        f"At {where(at)}{' (1 for one expert)' if len(base) else ''}. {grown}{blue} 95 % bands over "
-        "seeds.",
+        f"At {where(at)}{' (1 for one expert)' if len(base) else ''}. {grown}{blue} 95 % bands "
+        "over seeds.",
         f"Parameters and FLOPs over the number of experts, and accuracy over parameters. {grown}",
         accuracy,
         drawing,

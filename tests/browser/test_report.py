@@ -71,7 +71,7 @@ def test_the_slopes_at_every_k_are_those_of_the_claims(visit: Visit) -> None:
                 assert f"[{slope['low']:.2f}, {slope['high']:.2f}]" in text
 
 
-def tedef test_the_dark_page_is_dark_and_its_figures_are_on_white(visit: Visit) -> None:
+def test_the_dark_page_is_dark_and_its_figures_are_on_white(visit: Visit) -> None:
     visit.page.emulate_media(color_scheme="dark")
     visit.open(REPORT)
     colors = visit.page.evaluate(
@@ -91,7 +91,9 @@ def test_the_contents_stay_in_reach(visit: Visit, width: int) -> None:
     assert 0 <= box["y"] < 900
     if width < 1000:
         way_back.click()
-        visit.page.wait_for_function("document.querySelector('#contents').getBoundingClientRect().top < 900")
+        visit.page.wait_for_function(
+            "document.querySelector('#contents').getBoundingClientRect().top < 900"
+        )
         # A figure that is wider than the screen says so, above.
         assert visit.page.locator(".swipe").first.is_visible()
 
@@ -118,7 +120,7 @@ def test_links_work_where_the_page_is_a_blob_in_a_frame(visit: Visit) -> None:
     assert "explorer.html, among the artifacts" in frame.locator("nav .elsewhere").inner_text()
 
 
-st_links_within_the_page_lead_somewhere(visit: Visit) -> None:
+def test_links_within_the_page_lead_somewhere(visit: Visit) -> None:
     visit.open(REPORT)
     targets = visit.page.eval_on_selector_all(
         "a", "links => links.map(a => a.getAttribute('href'))"
