@@ -147,7 +147,9 @@ def report(params: Params, monkeypatch: pytest.MonkeyPatch) -> Rendered:
     write_explorer(tables, TEMPLATE_DIR, reports / "explorer.html")
     html = (reports / "index.html").read_text(encoding="utf-8")
     explorer = (reports / "explorer.html").read_text(encoding="utf-8")
-    (data,) = re.findall(r'<script id="data" type="application/json">(.*?)</script>', explorer, re.S)
+    (data,) = re.findall(
+        r'<script id="data" type="application/json">(.*?)</script>', explorer, re.S
+    )
     return Rendered(
         tables,
         html,

@@ -139,8 +139,12 @@ def sweeps_of_a_study(draw: st.DrawFn) -> list[dict[str, Any]]:
     """One to three sweeps that have nothing to do with each other."""
     sweeps = []
     for _ in range(draw(st.integers(1, 3))):
-        recipes = draw(st.lists(st.sampled_from(list(RECIPES)), min_size=1, max_size=4, unique=True))
-        ne = draw(st.lists(st.sampled_from([1, 2, 3, 4, 5, 8]), min_size=1, max_size=3, unique=True))
+        recipes = draw(
+            st.lists(st.sampled_from(list(RECIPES)), min_size=1, max_size=4, unique=True)
+        )
+        ne = draw(
+            st.lists(st.sampled_from([1, 2, 3, 4, 5, 8]), min_size=1, max_size=3, unique=True)
+        )
         allowed = [k for k in (1, 2, 3, 4) if not any(RECIPES[r].why_not_k(k) for r in recipes)]
         allowed = [k for k in allowed if k <= max(ne)]
         if not allowed:
@@ -148,7 +152,9 @@ def sweeps_of_a_study(draw: st.DrawFn) -> list[dict[str, Any]]:
         k = draw(st.lists(st.sampled_from(allowed), min_size=1, max_size=3, unique=True))
         if min(k) > max(ne):
             continue
-        lc = draw(st.lists(st.sampled_from([0, 0.001, 0.1, 1, 10]), min_size=1, max_size=3, unique=True))
+        lc = draw(
+            st.lists(st.sampled_from([0, 0.001, 0.1, 1, 10]), min_size=1, max_size=3, unique=True)
+        )
         seeds = draw(st.integers(1, 3))
         sweeps.append({"recipe": recipes, "ne": ne, "k": k, "lc": lc, "seeds": seeds})
     return sweeps or [sweep("blog", [1], k=[1])]
