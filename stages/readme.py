@@ -10,17 +10,7 @@ from moe.claims.judge import SYMBOLS
 from stages.command import command
 
 README = Path("README.md")
-<<<<<<< HEAD
 ROUTERS_PAGE = Path("docs/routers.md")
-SYMBOLS = {
-    "reproduced": "✓ reproduced",
-    "contradicted": "✗ contradicted",
-    "inconclusive": "? inconclusive",
-    "exact": "= exact",
-    "not measured": "– not measured",
-}
-=======
->>>>>>> claims
 
 
 @command

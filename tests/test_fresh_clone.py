@@ -1,14 +1,17 @@
-"""A fresh clone that has pulled from a remote of DVC, and has nothing else.
+"""A fresh clone that has pulled from a DVC remote; an unpacked archive without git.
 
-Of a study at k = 1 alone, where the table of experts that meet has no row.
+The study has k = 1 only, so that the table of coactivated experts has no row.
 """
 
+import shutil
 import sys
 from pathlib import Path
 
 import pytest
 
 from tests.test_pipeline import Copy, sweep
+
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
@@ -79,3 +82,15 @@ def test_the_readme_s_best_model_predicts(clone: Copy) -> None:
 def test_no_finished_run_was_there(clone: Copy) -> None:
     store: Path = clone.folder / ".cache/shards"
     assert not store.exists()
+
+
+def test_an_unpacked_archive_without_git(tmp_path: Path) -> None:
+    copy = Copy(tmp_path)
+    copy.params(data={"dataset": "mnist-5k"})
+    shutil.rmtree(tmp_path / ".git")
+    assert "not a git repository" in copy.run("dvc", "status", check=False).stderr
+    said = copy.run(sys.executable, "-m", "stages.check").stdout
+    assert "after git init, remove it: dvc config --local --unset core.no_scm" in said
+    assert "git" not in copy.run(sys.executable, "-m", "stages.check").stdout
+    copy.run("dvc", "repro", "download")
+    assert (tmp_path / "data/train-images-idx3-ubyte").exists()
