@@ -17,6 +17,8 @@ endif
 # Stages are `python -m ...` and MLflow starts other processes: all have to use .venv.
 export PATH := $(BIN):$(PATH)
 unexport PYTHONHOME PYTHONPATH
+# Paths may be non-ASCII, also with LC_ALL=C.
+export PYTHONUTF8 := 1
 export MLFLOW_TRACKING_URI ?= sqlite:///$(CURDIR)/mlflow.db
 export DO_NOT_TRACK := 1
 

@@ -10,8 +10,8 @@ import torch
 
 from benchmarks.timing import Case, Cost, Impossible, Take, Way, clocked
 from moe.engine import fused, kernel
-from moe.study.params import Precision
 from moe.study.runs import Run
+from moe.study.train_settings import Precision
 
 SEEDS = 2  # of a fused stack, each with its own batches: about what the study's shards have
 STEPS = 4  # of the fused engine between two looks at the clock

@@ -25,7 +25,7 @@ METRICS_FILE = Path("reports/metrics.json")
 
 @stage
 def analyze() -> None:
-    """Count slots, measure specialisation and balance, draw the seed-0 experts, join runs.csv."""
+    """Measure how every run routes the test images, and draw the experts."""
     import itertools
     import shutil
     from functools import partial
@@ -60,7 +60,7 @@ def analyze() -> None:
     }
     for name, own in columns.items():
         rows = itertools.chain(*(result[name] for result in by_run.values()))
-        # With its columns even where it has no row: at k = 1 no two experts meet.
+        # Columns are written even if there is no row: at k = 1 no two experts share an image.
         write_table(pd.DataFrame(rows, columns=[*RUN_KEYS, *own]), RESULTS_DIR / f"{name}.csv")
 
     evaluation, history = read_table(RESULTS_DIR / "evaluation.csv"), read_table(HISTORY_FILE)
@@ -82,9 +82,9 @@ def analyze() -> None:
 def analyze_cohort(
     seed: int, send: Callable[[int], None], null_tables: int, pictured: int
 ) -> dict[Any, dict[str, Any]]:
-    """Of every run of a seed: its rows of slots.csv and coactivation.csv, its measures.
+    """For every run of a seed: its rows of slots.csv and coactivation.csv, its measures.
 
-    Draws the experts where the seed is the pictured one.
+    Also draws the experts, for the one seed that has pictures.
     """
     import numpy as np
 
@@ -96,7 +96,7 @@ def analyze_cohort(
     from moe.model.weights import read_models
 
     data = Dataset()
-    x, labels = pixels(data.test_x), data.test_y.numpy()
+    x, labels = pixels(data.test_x), data.test_y.numpy().astype(int)
     grey = data.test_x.numpy().astype(np.float32)
     losses = _losses(seed)
     cohort = {}

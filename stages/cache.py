@@ -1,4 +1,4 @@
-"""Says what the store of finished runs holds, and what a study takes on disk."""
+"""Shows what the store of finished runs holds, and what a study takes on disk."""
 
 import subprocess
 from pathlib import Path

@@ -1,15 +1,15 @@
-"""download: data/, the four IDX files of the data set that params.yaml names."""
+"""download: the data set of params.yaml, as four IDX files in data/."""
 
 from pathlib import Path
 
 from stages.command import stage
 
-DOWNLOADS = Path(".cache/mnist")  # kept from run to run; DVC empties data/ itself
+DOWNLOADS = Path(".cache/mnist")  # kept: DVC empties data/ before each run of the stage
 
 
 @stage
 def download() -> None:
-    """Fetch and verify the data set into data/."""
+    """Fetch the data set and verify it."""
     from moe.data.dataset import DATA_DIR, FILES, Dataset
     from moe.data.download import fetch
     from moe.study.params import read_params

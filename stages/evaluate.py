@@ -1,4 +1,4 @@
-"""evaluate: every run's weights on the test set; results/evaluation.csv and confusion.csv."""
+"""evaluate: tests every run; writes results/evaluation.csv and results/confusion.csv."""
 
 from collections.abc import Callable
 from typing import Any
@@ -8,7 +8,7 @@ from stages.command import stage
 
 @stage
 def evaluate() -> None:
-    """Measure losses, accuracies and confusion counts of every trained run."""
+    """Measure losses, accuracies and confusions of every run on the test set."""
     import itertools
 
     from moe.study.grid import runs_of
@@ -32,7 +32,7 @@ Rows = dict[str, Any]
 
 
 def evaluate_cohort(seed: int, send: Callable[[int], None]) -> list[tuple[tuple, Rows, list[Rows]]]:
-    """Of every run of a seed: the run, its row of evaluation.csv, its rows of confusion.csv."""
+    """For every run of a seed: the run, its row of evaluation.csv, its rows of confusion.csv."""
     from moe.analysis.evaluation import evaluate as evaluate_model
     from moe.data.batches import pixels
     from moe.data.dataset import CLASSES, Dataset

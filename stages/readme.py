@@ -10,6 +10,7 @@ from moe.claims.judge import SYMBOLS
 from stages.command import command
 
 README = Path("README.md")
+ROUTERS_PAGE = Path("docs/routers.md")
 
 
 @command
@@ -32,6 +33,8 @@ def readme() -> None:
     for name, content in contents.items():
         text = filled(text, name, content)
     README.write_text(text, encoding="utf-8")
+    routers_page = ROUTERS_PAGE.read_text(encoding="utf-8")
+    ROUTERS_PAGE.write_text(filled(routers_page, "recipes", recipes()), encoding="utf-8")
 
 
 def filled(text: str, name: str, content: str) -> str:
@@ -94,6 +97,29 @@ def table(claims: dict[str, Any]) -> str:
             shown = claim["shown"].replace("|", "\\|")
             verdict = f"{SYMBOLS[claim['verdict']]} {claim['verdict']}"
             rows.append(f"| {name} | {claim['claim']} | {recipe} | {shown} | {verdict}{note} |")
+    return "\n".join(rows) + "\n"
+
+
+def recipes() -> str:
+    """A row for each recipe, from its declaration."""
+    from moe.recipes import RECIPES
+
+    columns = {
+        "recipe": "name",
+        "source": "source",
+        "gates": "gates",
+        "gate loss": "gate_loss",
+        "lc": "lc",
+        "k": "k",
+        "random in training": "random",
+    }
+    titles = [*columns, "depends on the rest of the batch", "use it"]
+    rows = [f"| {' | '.join(titles)} |", "| --- " * len(titles) + "|"]
+    for recipe in RECIPES.values():
+        cells = [str(getattr(recipe, field)) for field in columns.values()]
+        cells[0] = f"`{recipe.name}`"
+        cells += ["in training, with a capacity factor" if recipe.depends_on_batch else "no"]
+        rows.append(f"| {' | '.join([*cells, recipe.use_it])} |")
     return "\n".join(rows) + "\n"
 
 

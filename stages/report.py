@@ -1,16 +1,18 @@
-"""report: reports/index.html, its figures one by one, explorer.html, and claims.json."""
+"""report: reports/index.html, its figures one by one, explorer.html, playground.html,
+and claims.json."""
 
 from stages.command import stage
 
 
 @stage
 def report() -> None:
-    """Render the report from the tables in results/."""
+    """Render the report's pages and figures from the tables in results/."""
     from moe.analysis.results import read_tables
     from moe.claims import judged, write_claims
     from moe.claims.confirmatory import read_confirm
     from moe.report.explorer import write_explorer
     from moe.report.page import REPORTS_DIR, TEMPLATE_DIR, write_report
+    from moe.report.playground import write_playground
     from moe.study.params import read_params
     from moe.study.tables import RESULTS_DIR
 
@@ -21,6 +23,7 @@ def report() -> None:
     write_claims(claims, REPORTS_DIR / "claims.json")
     write_report(tables, params, claims, REPORTS_DIR)
     write_explorer(tables, TEMPLATE_DIR, REPORTS_DIR / "explorer.html")
+    write_playground(tables, TEMPLATE_DIR, REPORTS_DIR / "playground.html")
     print(f"{REPORTS_DIR / 'index.html'}: {len(tables.runs):,} runs")
 
 

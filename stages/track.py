@@ -22,12 +22,10 @@ def track() -> None:
     from moe.study.params import read_params
     from moe.study.tables import RESULTS_DIR, read_table
 
-    params, data_digest = read_params(), Dataset().digest
+    params, data = read_params(), Dataset()
 
-    from moe.tracking.sync import (  # takes seconds: not before the rest is known to be good
-        Results,
-        sync,
-    )
+    from moe.tracking.study import Results
+    from moe.tracking.sync import sync  # takes seconds: not before the rest is known to be good
 
     counts = sync(
         params,
@@ -35,17 +33,16 @@ def track() -> None:
             runs=read_table(RESULTS_DIR / "runs.csv"),
             history=read_table(RESULTS_DIR / "history.csv"),
             artifacts=[Path(name) for name in ARTIFACTS],
-            data_digest=data_digest,
+            data=data,
         ),
     )
     receipt = {
         "experiment": params.track.experiment,
         "study": study_digest(params),
-        "trials": counts["trial"],
-        "runs": counts["run"],
+        **counts._asdict(),
     }
     (RESULTS_DIR / "tracked.json").write_text(json.dumps(receipt, indent=2) + "\n")
-    print(f"MLflow has {counts['trial']:,} trials and {counts['run']:,} runs of the study: make ui")
+    print(f"MLflow has {counts.trials:,} trials and {counts.runs:,} runs of the study: make ui")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""train: every run of the study; weights/ has them by seed, and their curves in history.csv.
+"""train: trains every run of the study; writes weights/, a file for each seed, and history.csv.
 
-Nothing of it is in git, so that DVC can bring all of it back from its cache: a stage with an output
-outside the cache would train again in a fresh clone.
+Its outputs are in DVC's cache, not in git: with an output outside the cache, DVC would train again
+in a fresh clone.
 """
 
 from stages.command import stage, when_stopped
@@ -9,7 +9,7 @@ from stages.command import stage, when_stopped
 
 @stage
 def train() -> None:
-    """Train every run of params.yaml that is not yet in the store."""
+    """Train every run that is not yet in the store of finished runs."""
     from moe.data.dataset import Dataset
     from moe.engine import HISTORY
     from moe.engine.divergence import has_diverged, in_one_line, losses_of
@@ -39,7 +39,7 @@ def train() -> None:
     when_stopped(on_stop)
     with live, shown(progress.work):
         trained = train_study(params, runs, data, store, on_epochs, progress.on_runs, print)
-    link_weights(store_cohorts(params, trained, data, store))
+        link_weights(store_cohorts(params, trained, data, store))
     columns = (*RUN_KEYS, "epoch", *HISTORY)
     write_table(
         (

@@ -25,6 +25,8 @@ from moe.train import shards
 from moe.train.run_store import Store
 from tests.test_pipeline import ROOT, STAGES, Copy, sweep
 
+pytestmark = pytest.mark.slow
+
 STUDY = """
 data:
   dataset: mnist-5k
@@ -88,13 +90,13 @@ PARAMS = {
     "missing key": ("  epochs: 1\n", "", "train.epochs: is missing"),
     "no sweeps": ("sweeps:", "sweeps: []\nswept:", "sweeps: []: tuple should have at least 1"),
     "empty sweep": ("k: [1, 2]", "k: []", "sweeps.0.k: []: tuple should have at least 1 item"),
-    "k > every ne": ("k: [1, 2]", "k: [3]", "sweeps.0.k: [3] holds no k that is at most an ne"),
+    "k > every ne": ("k: [1, 2]", "k: [3]", "sweeps.0.k: [3]: every k is larger than every ne"),
     "NaN": ("lc: [1]", "lc: [.nan]", "sweeps.0.lc.0: nan: input should be a finite number"),
     "infinity": ("lc: [1]", "lc: [.inf]", "sweeps.0.lc.0: inf: input should be a finite number"),
     "negative lc": ("lc: [1]", "lc: [-1]", "sweeps.0.lc.0: -1: input should be greater than"),
     "a million cells": (
         *("seeds: 1", "seeds: 1_000_000"),
-        "sweeps: 8,000,000 runs are more than runtime.most_runs = 20,000, a guard against slips",
+        "sweeps: 8,000,000 runs are more than runtime.most_runs = 20,000; raise most_runs",
     ),
     "a recipe's k": ("[blog, switch]", "[gshard]", "sweeps.0.k: [1, 2]: gshard allows only k = 2"),
     "a batch too large": (
@@ -411,7 +413,7 @@ def test_a_damaged_table(name: str, table: str, damage: Callable, finished: Copy
     finally:
         path.write_bytes(whole)
     assert done.returncode == 2, done.stdout + done.stderr
-    assert said_by(done).startswith(f"{table}: no table of runs (")
+    assert said_by(done).startswith(f"{table}: not a table of runs (")
     assert everything(finished) == before
 
 
@@ -452,7 +454,7 @@ def test_a_shard_too_large_for_memory_is_split() -> None:
 
 
 def test_a_run_too_large_for_memory_is_named() -> None:
-    with pytest.raises(UserError, match=r"blog/ne=2/.*: there is too little memory to train it"):
+    with pytest.raises(UserError, match=r"blog/ne=2/.*: not enough memory to train this run"):
         shards.split_where_memory_is_short(partial(train_at_most, 0, []), RUNS)
 
 

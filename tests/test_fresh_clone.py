@@ -1,6 +1,6 @@
-"""A fresh clone that has DVC's cache, from a remote or a folder, and nothing else.
+"""A fresh clone that has pulled from a DVC remote; an unpacked archive without git.
 
-Of a study at k = 1 alone, where the table of experts that meet has no row.
+The study has k = 1 only, so that the table of coactivated experts has no row.
 """
 
 import shutil
@@ -11,6 +11,8 @@ import pytest
 
 from tests.test_pipeline import Copy, sweep
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def clone(tmp_path_factory: pytest.TempPathFactory) -> Copy:
@@ -20,21 +22,31 @@ def clone(tmp_path_factory: pytest.TempPathFactory) -> Copy:
     sweeps = sweep(recipe=["logits"], k=[1], seeds=1)
     origin.params(data={"dataset": "mnist-5k"}, sweeps=sweeps, train={"epochs": 1})
     origin.repro()
+    origin.run("dvc", "remote", "add", "--default", "storage", str(folder / "remote"))
+    origin.run("dvc", "push")
     origin.run("git", "add", "-A")
     who = ("-c", "user.name=Test", "-c", "user.email=test@example.org")
     origin.run("git", *who, "commit", "-qm", "a study")
     origin.run("git", "clone", "-q", ".", str(folder / "clone"))
     origin.folder = folder / "clone"
     origin.environment["MLFLOW_TRACKING_URI"] = f"sqlite:///{origin.folder}/mlflow.db"
-    shutil.copytree(folder / "origin/.dvc/cache", origin.folder / ".dvc/cache")
     return origin
 
 
-def test_repro_restores_the_weights_and_fills_mlflow(clone: Copy) -> None:
+def test_the_committed_report_is_up_to_date_without_weights(clone: Copy) -> None:
+    """As in CI, which has no remote."""
+    assert "up to date" in clone.run("dvc", "status", "report").stdout
+    assert not (clone.folder / "weights").exists()
+
+
+def test_after_a_pull_repro_trains_nothing_and_fills_mlflow(clone: Copy) -> None:
     before = clone.outputs()
+    clone.run("dvc", "pull")
+    assert (clone.folder / "weights/seed-000.safetensors").stat().st_nlink == 2  # DVC's cache
     said = clone.repro()
-    assert "Stage 'train' is cached" in said
-    assert "Running stage 'train'" not in said
+    assert [line for line in said.splitlines() if line.startswith("Running")] == [
+        "Running stage 'track':"
+    ]
     assert clone.tracked()["tags.level"].value_counts().to_dict() == {
         "study": 1,
         "trial": 2,
@@ -43,7 +55,7 @@ def test_repro_restores_the_weights_and_fills_mlflow(clone: Copy) -> None:
     after = {name: text for name, text in clone.outputs().items() if "tracked" not in name}
     assert after == before
     assert clone.run("git", "status", "--porcelain").stdout == ""
-    assert "up to date" in clone.repro()
+    assert "up to date" in clone.run("dvc", "status").stdout
 
 
 def test_mlflow_knows_the_commit(clone: Copy) -> None:
@@ -67,6 +79,18 @@ def test_the_readme_s_best_model_predicts(clone: Copy) -> None:
     clone.run(sys.executable, "-c", code)
 
 
-def test_nothing_but_the_cache_was_there(clone: Copy) -> None:
+def test_no_finished_run_was_there(clone: Copy) -> None:
     store: Path = clone.folder / ".cache/shards"
     assert not store.exists()
+
+
+def test_an_unpacked_archive_without_git(tmp_path: Path) -> None:
+    copy = Copy(tmp_path)
+    copy.params(data={"dataset": "mnist-5k"})
+    shutil.rmtree(tmp_path / ".git")
+    assert "not a git repository" in copy.run("dvc", "status", check=False).stderr
+    said = copy.run(sys.executable, "-m", "stages.check").stdout
+    assert "after git init, remove it: dvc config --local --unset core.no_scm" in said
+    assert "git" not in copy.run(sys.executable, "-m", "stages.check").stdout
+    copy.run("dvc", "repro", "download")
+    assert (tmp_path / "data/train-images-idx3-ubyte").exists()

@@ -13,7 +13,7 @@ ROOT = Path(__file__).parent.parent
 # A Python that only makes folders: `-m venv` gives a .venv with the same stand-in and a `pip`
 # script, `-m pip` says how it is called. It writes what it is asked for to $CALLS.
 STAND_IN = """#!/bin/bash
-echo "$PYTHONHOME|$PYTHONPATH|$*" >> "$CALLS"
+echo "$PYTHONHOME|$PYTHONPATH|$PYTHONUTF8|$*" >> "$CALLS"
 case "$*" in
   "-m venv .venv")
     mkdir -p .venv/bin
@@ -55,7 +55,7 @@ class Folder:
         return done, [line for line in lines if "version_info" not in line]
 
 
-INSTALL = "||-m pip install {}-c constraints.txt -e .[dev]"
+INSTALL = "||1|-m pip install {}-c constraints.txt -e .[dev]"
 
 
 @pytest.fixture
@@ -69,7 +69,7 @@ def test_setup_in_a_path_with_spaces_and_worse(folder: Folder) -> None:
     assert done.stderr == ""
     assert "about 100 packages are downloaded and installed" in done.stdout
     assert ".venv is ready, with the C kernel" in done.stdout
-    assert calls == ["||-m venv .venv", INSTALL.format("")]  # not quiet
+    assert calls == ["||1|-m venv .venv", INSTALL.format("")]  # not quiet
     done, calls = folder.make("setup")
     assert calls == []
     # After a change of the dependencies, quietly
@@ -120,7 +120,7 @@ def test_a_venv_that_does_not_work_is_made_again(damage, folder: Folder) -> None
     damage(folder.path / ".venv")
     done, calls = folder.make("setup")
     assert done.returncode == 0, done.stderr
-    assert calls[0] == "||-m venv .venv"
+    assert calls[0] == "||1|-m venv .venv"
     assert not (folder.path / ".venv/old").exists()
     assert folder.make("setup")[1] == []
 
@@ -136,13 +136,13 @@ def test_make_setup_builds_a_kernel_that_is_not_there(folder: Folder) -> None:
     folder.make("setup")
     (folder.path / "moe/engine/_kernel.so").unlink()
     done, calls = folder.make("setup")
-    assert calls == ["||-m pip install --quiet --no-deps -c constraints.txt -e ."]
+    assert calls == ["||1|-m pip install --quiet --no-deps -c constraints.txt -e ."]
     assert "install a C compiler and run make setup" in done.stdout  # the stand-in builds none
 
 
 def test_python_s_own_variables_do_not_reach_our_python(folder: Folder) -> None:
-    _, calls = folder.make("setup", PYTHONHOME="/elsewhere", PYTHONPATH="/elsewhere")
-    assert calls[0] == "||-m venv .venv"
+    _, calls = folder.make("setup", PYTHONHOME="/a", PYTHONPATH="/b", PYTHONUTF8="0")
+    assert calls[0] == "||1|-m venv .venv"
 
 
 def test_help_lists_every_target_once_under_a_heading() -> None:

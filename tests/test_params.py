@@ -109,7 +109,7 @@ BAD = {
         "dataset: cifar ",
         "data set 'cifar' is unknown; it can be mnist, ",
     ),
-    "no cell": ("k: [1, 2, 3, 4]", "k: [20]", "[20] holds no k that is at most an ne of"),
+    "no cell": ("k: [1, 2, 3, 4]", "k: [20]", "[20]: every k is larger than every ne of"),
     "k of gshard": ("recipe: [switch]", "recipe: [gshard]", "[1, 2]: gshard allows only k = 2"),
     "k of dense": (
         *("recipe: [switch]", "recipe: [dense-total]"),
@@ -146,6 +146,22 @@ def test_bad_params(case: str, tmp_path: Path) -> None:
     assert message in str(raised.value)
     assert str(path) in str(raised.value)
     assert "\n" not in str(raised.value)
+
+
+def test_a_recipe_of_extensions_is_not_for_ray(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Other machines do not have its file."""
+    (tmp_path / "extensions").mkdir()
+    (tmp_path / "extensions/own.py").write_text("from moe.recipes.switch import RECIPE\n")
+    monkeypatch.chdir(tmp_path)
+    text = DEFAULT.replace("recipe: [switch]", 'recipe: ["extensions/own.py:RECIPE"]', 1)
+    path = tmp_path / "params.yaml"
+    path.write_text(text)
+    read_params(path)
+    path.write_text(text.replace("executor: local", "executor: ray"))
+    with pytest.raises(ParamsError, match=r"'ray': extensions/own\.py:RECIPE is a file"):
+        read_params(path)
 
 
 @pytest.mark.parametrize("text", ["", "[]", "5", "\x00", "!!python/object/apply:os.getcwd []"])

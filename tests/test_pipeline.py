@@ -14,6 +14,7 @@ from ruamel.yaml import YAML
 
 ROOT = Path(__file__).parent.parent
 STAGES = ("download", "train", "evaluate", "analyze", "report", "track")
+RECIPES = ("blog", "switch")
 yaml = YAML()
 
 
@@ -84,7 +85,7 @@ class Copy:
 
 
 def sweep(**axes: list | int) -> list:
-    cells = {"recipe": ["blog", "switch"], "ne": [1, 2], "k": [1, 2], "lc": [1], "seeds": 2}
+    cells = {"recipe": list(RECIPES), "ne": [1, 2], "k": [1, 2], "lc": [1], "seeds": 2}
     return [{"name": "small", **cells, **axes}]
 
 
@@ -153,6 +154,31 @@ def test_mlflow_has_every_run_and_track_adds_none(small: Copy) -> None:
     small.run("dvc", "repro", "-s", "-f", "track")
     second = small.tracked()
     assert sorted(second["run_id"]) == sorted(first["run_id"])
+
+
+def test_dvc_shows_its_metrics_in_few_columns(small: Copy) -> None:
+    shown = small.run("dvc", "metrics", "show").stdout.splitlines()
+    columns = [f"{name}.{recipe}" for name in ("base", "best") for recipe in RECIPES]
+    assert shown[0].split() == ["Path", *columns, "runs"]
+    assert max(map(len, shown)) <= 100
+
+
+def test_dvc_draws_its_plots_for_any_study(small: Copy) -> None:
+    """This one has no lc but 1, no recipe `logits`."""
+    done = small.run("dvc", "plots", "show", "--json")
+    assert done.stderr == ""
+    plots = json.loads(done.stdout)["data"]
+    names = {name.removeprefix("results/plots/") for name in plots}
+    by_recipe = {f"{of}/{recipe}.csv" for of in ("training", "confusion") for recipe in RECIPES}
+    assert names == {"accuracy_over_ne.csv", "accuracy_over_lc.csv", *by_recipe}
+    runs = pd.read_csv(small.folder / "results/runs.csv")
+    content = json.loads(plots["results/plots/accuracy_over_ne.csv"][0]["content"])
+    points = {(p["series"], int(p["ne"])): float(p["accuracy"]) for p in content["data"]["values"]}
+    means = runs.groupby(["recipe", "k", "ne"])["accuracy"].mean()
+    assert points == {
+        (f"{recipe} k={k} lc=1", ne): pytest.approx(mean, rel=1e-5)
+        for (recipe, k, ne), mean in means.items()
+    }
 
 
 def test_again_it_does_nothing(small: Copy) -> None:

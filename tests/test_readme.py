@@ -20,7 +20,7 @@ def test_its_numbers_are_those_of_the_results(
     reports = ("reports/claims.json", "reports/metrics.json")
     read = (*reports, "results/routers.csv", "results/runs.csv")
     measured = ("benchmarks/results.json", "benchmarks/equivalence.json")
-    for name in ("README.md", *read, *measured):
+    for name in ("README.md", "docs/routers.md", *read, *measured):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         shutil.copyfile(ROOT / name, tmp_path / name)
     monkeypatch.chdir(tmp_path)
@@ -28,6 +28,18 @@ def test_its_numbers_are_those_of_the_results(
     assert result.exit_code == 0
     again = (tmp_path / "README.md").read_text(encoding="utf-8")
     assert again == TEXT, "README.md is behind the results: make readme"
+    page = (tmp_path / "docs/routers.md").read_text(encoding="utf-8")
+    expected = (ROOT / "docs/routers.md").read_text(encoding="utf-8")
+    assert page == expected, "docs/routers.md is behind the recipes: make readme"
+
+
+def test_the_page_of_the_routers_says_of_each_recipe_what_it_declares() -> None:
+    page = (ROOT / "docs/routers.md").read_text(encoding="utf-8")
+    rows = {row.split("`")[1]: row for row in page.splitlines() if row.startswith("| `")}
+    assert list(rows) == list(RECIPES)
+    for name, recipe in RECIPES.items():
+        assert f"| {recipe.gates} | {recipe.gate_loss} | {recipe.lc} | {recipe.k} |" in rows[name]
+        assert ("with a capacity factor |" in rows[name]) == (name in ("switch", "gshard"))
 
 
 def test_every_recipe_is_in_its_table() -> None:

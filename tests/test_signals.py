@@ -41,6 +41,7 @@ def in_mlflow(copy: Copy) -> set[str]:
     return set(copy.tracked()["status"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "status"), [("SIGINT", 130), ("SIGTERM", 143)])
 def test_a_training_stops_at_once_and_says_what_is_kept(
     name: str, status: int, training: Copy
@@ -153,6 +154,7 @@ def test_stdout_that_takes_nothing_more(stdout: str, reason: str, lines: int) ->
     assert done.stderr == f"Error: {reason}; 3 of 4 are kept; run the same command to resume\n"
 
 
+@pytest.mark.slow
 def test_what_was_kept_is_what_the_next_start_finds(training: Copy) -> None:
     kept = stores(training)
     assert kept > 0

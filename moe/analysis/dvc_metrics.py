@@ -76,9 +76,13 @@ def accuracy_over_ne(runs: pd.DataFrame) -> pd.DataFrame:
 
 
 def accuracy_over_lc(runs: pd.DataFrame) -> pd.DataFrame:
-    """A row for each recipe, k and lc: the mean over the ne that every lc of the two has."""
+    """A row for each recipe, k and lc: the mean over the ne that every lc of the two has.
+
+    Of the recipes and k with more than one lc; of all, where there is none.
+    """
     rows = []
-    for (recipe, k), group in runs.groupby(["recipe", "k"]):
+    several = runs.groupby(["recipe", "k"])["lc"].transform("nunique") > 1
+    for (recipe, k), group in (runs[several] if several.any() else runs).groupby(["recipe", "k"]):
         swept = [set(of_lc["ne"]) for _, of_lc in group.groupby("lc")]
         common = cells(group, ne=set.intersection(*swept))
         by_lc = common.groupby(["lc", "ne"])["accuracy"].mean().groupby("lc").mean()

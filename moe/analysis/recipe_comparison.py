@@ -38,7 +38,7 @@ def side_by_side(runs: pd.DataFrame) -> pd.DataFrame:
         row = {"recipe": recipe, "k": k, "ne": ne, "seeds": len(group)}
         for name in MEASURES:
             chooses = name == "accuracy" or recipe_named(str(recipe)).chooses
-            values = group[name].to_numpy() if chooses else np.full(len(group), np.nan)
+            values = group[name].to_numpy(float) if chooses else np.full(len(group), np.nan)
             row |= _named(name, values)
         rows.append(row)
     return pd.DataFrame(rows)

@@ -39,8 +39,8 @@ def random_draws(
 ) -> Float[Tensor, "E steps B"]:
     """The random numbers of an epoch: standard normal, or uniform in [0, 1).
 
-    An expert's are a function of (seed, epoch, expert) alone, so runs that share experts share
-    their noise, and nothing depends on how many experts or runs there are beside.
+    Those of an expert are a function of (seed, epoch, expert) alone. So runs that share experts
+    share their noise, and the number of other experts or runs does not matter.
     """
     draws = []
     for expert in range(num_experts):

@@ -1,7 +1,7 @@
 """A data set on disk, read as uint8 tensors.
 
-The folder `data/` holds four files in MNIST's IDX format, whatever data set they are: everything
-after the download stage is the same for all.
+The folder `data/` has four files in MNIST's IDX format for every data set, so everything after the
+download stage is the same for all of them.
 """
 
 import hashlib
@@ -55,7 +55,7 @@ class Dataset:
 
 
 def _tensor(mapped: np.ndarray) -> Tensor:
-    # torch warns of read-only memory, which is just what is wanted here: nobody writes to it.
+    # torch warns about read-only memory. It is meant: nothing writes to it.
     import warnings
 
     with warnings.catch_warnings():

@@ -10,11 +10,11 @@ from moe.errors import UserError
 
 
 class DataError(UserError, RuntimeError):
-    """The data cannot be had or is not what it should be; the message is one line."""
+    """The data cannot be fetched or is damaged; the message is one line."""
 
 
 def read_idx(path: Path) -> UInt8[np.ndarray, "..."]:
-    """A mapped, read-only array of an IDX file of bytes; DataError if it is not one, whole."""
+    """Map a complete IDX file of bytes as a read-only array. Raises DataError for others."""
     try:
         with path.open("rb") as file:
             magic = file.read(4)

@@ -3,6 +3,7 @@
 import io
 import re
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from typing import NamedTuple
 
 import matplotlib as mpl
@@ -110,7 +111,7 @@ def with_numbers(text: str, numbers: Mapping[str, int]) -> str:
     return re.sub(r"⟦([^⟧]*)⟧", name, text)
 
 
-def own_style() -> mpl.rc_context:
+def own_style() -> AbstractContextManager[None]:
     """matplotlib's defaults with STYLE: a user's matplotlibrc has no say."""
     # Without the backend, which drawing to a file does not need and which may not be there.
     defaults = {k: v for k, v in mpl.rcParamsDefault.items() if not k.startswith("backend")}

@@ -4,19 +4,18 @@ Whole tables go into it as JSON: numbers by trial and seed, pictures and gates o
 """
 
 import base64
-import json
 import math
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup
 
 from moe.analysis.results import Tables, counts_of
 from moe.engine.divergence import without
 from moe.recipes import in_order
+from moe.report.playground import ENGINE
+from moe.report.single_page import render
 from moe.study.runs import TRIAL_KEYS, Trial
 from moe.study.tables import PICTURES_DIR, picture_of, read_table
 
@@ -26,19 +25,14 @@ CURVES = ("network_loss", "gate_loss", "test_accuracy")
 def write_explorer(tables: Tables, template: Path, path: Path) -> None:
     """Write the page; the same tables always give the same bytes.
 
-    template: the folder of explorer.html, .css and .js.
+    template: the folder of the templates of the report.
     """
-    parts = {name: (template / f"explorer.{name}").read_text("utf-8") for name in ("css", "js")}
-    # "<" could end the script element; JSON can spell it otherwise.
-    data = json.dumps(explorer_data(tables), separators=(",", ":"), allow_nan=False)
-    environment = Environment(
-        loader=FileSystemLoader(template), autoescape=True, undefined=StrictUndefined
-    )
-    html = environment.get_template("explorer.html").render(
+    html = render(
+        template / "explorer.html",
+        explorer_data(tables),
+        ["common.css", "explorer.css"],
+        script=["common.js", "explorer.js"],
         dataset=tables.dataset.title,
-        data=Markup(data.replace("<", "\\u003c")),
-        style=Markup(parts["css"]),
-        script=Markup(parts["js"]),
     )
     path.write_text(html, encoding="utf-8")
 
@@ -81,6 +75,7 @@ def explorer_data(tables: Tables) -> dict[str, Any]:
         "recipes": in_order(tables.runs["recipe"]),
         "picturedSeed": tables.pictured_seed,
         "trials": trials,
+        "trainable": ENGINE,
         "digits": one_model["digit"].tolist(),
         "digitsPicture": _as_uri(tables.folder / PICTURES_DIR.name / "digits.png"),
     }

@@ -12,6 +12,7 @@ import pandas as pd
 from moe.analysis.recipe_comparison import at_most_experts, most_experts
 from moe.analysis.results import (
     PER_CENT,
+    READINGS,
     MissingCellsError,
     Tables,
     accuracy_slopes,
@@ -36,6 +37,7 @@ DIGEST_SHOWN = 12  # characters
 def facts(tables: Tables, params: Params, claims: list[dict[str, Any]]) -> dict[str, Any]:
     """For the template; None or empty where the study has no such cells."""
     runs, dataset = tables.runs, tables.dataset
+    dropped = {row["recipe"]: row for row in dropped_classes(tables)[1].to_dict("records")}
     return {
         "dataset": dataset,
         "inputs": math.prod(dataset.image_shape) if dataset.image_shape else None,
@@ -53,7 +55,10 @@ def facts(tables: Tables, params: Params, claims: list[dict[str, Any]]) -> dict[
         "lc": _lc(tables),
         "k_1": _k_1(runs),
         "slopes": _slopes(tables),
-        "dropped": {row["recipe"]: row for row in dropped_classes(tables)[1].to_dict("records")},
+        "dropped": dropped,
+        "both_dropped": all(name in dropped for name in READINGS),
+        "blog_drops_more": all(name in dropped for name in READINGS)
+        and dropped["blog"]["low"] > dropped["logits"]["high"],
         "double": _double_softmax(tables),
         "verdicts": _verdicts(claims),
         "kinds": {claim["verdict"]: claim["symbol"] for claim in claims},

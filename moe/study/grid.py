@@ -1,4 +1,4 @@
-"""What a study consists of: its params expanded to runs."""
+"""The runs of a study: its sweeps, expanded."""
 
 import itertools
 from collections.abc import Sequence
@@ -26,5 +26,5 @@ def runs_of(sweeps: Sequence[Sweep]) -> tuple[Run, ...]:
 
 
 def study_digest(params: Params) -> str:
-    """Names a study: its runs, how they train and on what; not how it is computed or shown."""
+    """A digest of the runs, their training and their data, not of how they are computed."""
     return digest([runs_of(params.sweeps), asdict(params.train), asdict(params.data)])

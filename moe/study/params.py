@@ -1,7 +1,6 @@
-"""params.yaml as frozen dataclasses; the only module that reads it.
+"""params.yaml as frozen dataclasses. Only this module reads the file.
 
-Every number that a user may change is in that file and nowhere else, so the fields here have no
-defaults.
+The fields have no defaults: every number that a user may change is in params.yaml.
 """
 
 import re
@@ -29,18 +28,18 @@ PARAMS_FILE = Path("params.yaml")
 LARGEST_FILE = 100_000  # bytes; the study of this project has 2,200, and parsing is slow
 LARGEST_SEED = 1_000_000_000
 SMALLEST_WEIGHT, LARGEST_WEIGHT = 1e-12, 1e6  # of lc, other than 0
-LONGEST_SHOWN = 80  # characters of a value or key in a message
+LONGEST_SHOWN = 80  # characters of a value or a key in a message
 
 
 def _is_list(value: Any) -> Any:
-    """A bare number or a word is not a list of one: say so, rather than take a word apart."""
+    """Refuse a bare number or word, which is no list of one; a word would be split into letters."""
     if not isinstance(value, list | tuple):
         raise ValueError("must be a list, like [1, 2]")
     return value
 
 
 def _is_one_line(text: str) -> str:
-    """What is printed, logged and sent to servers holds no line breaks or control characters."""
+    """Refuse line breaks and control characters: names are printed, logged and sent to servers."""
     if not text.isprintable():
         raise ValueError("must be printable characters in one line")
     return text
@@ -92,7 +91,7 @@ class Data:
 
 @strict
 class Sweep:
-    """A Cartesian product of cells; those with k > ne do not exist and are left out."""
+    """A Cartesian product of cells, without those where k > ne."""
 
     name: Name
     recipe: Annotated[tuple[RecipeName, ...], Field(min_length=1), ListOf]
@@ -104,8 +103,8 @@ class Sweep:
     def __post_init__(self) -> None:
         if min(self.k) > max(self.ne):
             raise ValueError(
-                f"k: {list(self.k)} holds no k that is at most an ne of {list(self.ne)}, "
-                "so the sweep has no cell"
+                f"k: {list(self.k)}: every k is larger than every ne of {list(self.ne)}, "
+                "so the sweep has no trial"
             )
         for recipe in map(recipe_named, self.recipe):
             if reason := next(filter(None, map(recipe.why_not_k, self.k)), None):
@@ -113,7 +112,7 @@ class Sweep:
 
     @property
     def cells(self) -> int:
-        """At most so many trials: counted without being made."""
+        """An upper bound of the number of trials, without making them."""
         return len(self.recipe) * len(self.ne) * len(self.k) * len(self.lc)
 
 
@@ -130,7 +129,7 @@ class Track:
 
 @strict
 class Runtime:
-    """How to compute, never what: no stage's output depends on these (beyond rounding)."""
+    """How to compute. No output depends on these settings, except for rounding."""
 
     device: Annotated[str, Field(strict=True, pattern=r"^(auto|cpu|cuda(:[0-9]{1,2})?)$")]
     engine: Literal["auto", "kernel", "fused"]
@@ -160,18 +159,24 @@ class Params:
         if runs > self.runtime.most_runs:
             raise ValueError(
                 f"sweeps: {runs:,} runs are more than runtime.most_runs = "
-                f"{self.runtime.most_runs:,}, a guard against slips: raise it if they are meant"
+                f"{self.runtime.most_runs:,}; raise most_runs to allow this"
+            )
+        files = [name for sweep in self.sweeps for name in sweep.recipe if ":" in name]
+        if files and self.runtime.executor == "ray":
+            raise ValueError(
+                f"runtime.executor: 'ray': {files[0]} is a file of this folder, which other "
+                "machines do not have; use executor: local"
             )
 
 
 class ParamsError(UserError, ValueError):
-    """params.yaml cannot be used; the message is one line that names key, value and the rule."""
+    """params.yaml is invalid; the message is one line with the key, the value and the rule."""
 
 
 def read_params(path: Path = PARAMS_FILE) -> Params:
     """Read and check a params file.
 
-    Raises ParamsError, with a one-line message, for anything but a complete and valid file.
+    Raises ParamsError unless the file is complete and valid.
     """
     tree = _tree(path)
     if not isinstance(tree, dict):
@@ -183,7 +188,7 @@ def read_params(path: Path = PARAMS_FILE) -> Params:
 
 
 def _tree(path: Path) -> Any:
-    """What the file says, as plain Python values; tags that build other objects are refused."""
+    """The file's content as plain Python values; tags that build other objects are refused."""
     try:
         with path.open("rb") as file:
             content = file.read(LARGEST_FILE + 1)
@@ -191,7 +196,7 @@ def _tree(path: Path) -> Any:
     except (OSError, UnicodeDecodeError) as error:
         raise ParamsError(f"{path}: cannot be read: {error}") from None
     if len(content) > LARGEST_FILE:
-        raise ParamsError(f"{path}: is larger than {LARGEST_FILE:,} bytes, which no study needs")
+        raise ParamsError(f"{path}: is larger than {LARGEST_FILE:,} bytes")
     try:
         return YAML(typ="safe", pure=True).load(text)
     except RecursionError:
@@ -202,14 +207,14 @@ def _tree(path: Path) -> Any:
         what = error.problem or error.context or "cannot be parsed"
         raise ParamsError(f"{path}: not valid YAML: {where}{_cut(what)}") from None
     except (YAMLError, ValueError, LookupError, TypeError, ArithmeticError) as error:
-        # The parser lets through what Python says of a value that its tag or form promises and
-        # that is none: the 13th month, an integer of 5,000 digits, `!!bool maybe`.
+        # Python's errors for values that do not fit their tag or form: a 13th month, an integer of
+        # 5,000 digits, `!!bool maybe`.
         raise ParamsError(f"{path}: not valid YAML: {_cut(str(error))}") from None
 
 
 def _one_line(error: ValidationError) -> str:
     first, others = error.errors(include_url=False)[0], error.error_count() - 1
-    # Union branches add their type's name to the location; a user knows only the keys.
+    # Union branches add their type's name to the location: show the keys of the file only.
     keys = [_key(part) for part in first["loc"] if not str(part).startswith(("literal", "constr"))]
     key = ".".join(keys) or "the file"
     more = f" (and {others} more)" if others else ""
@@ -218,21 +223,21 @@ def _one_line(error: ValidationError) -> str:
     if first["type"] in ("unexpected_keyword_argument", "extra_forbidden"):
         return f"{key}: unknown key (value {_shown(first['input'])}){more}"
     rule = first["msg"].removeprefix("Value error, ")
-    if not keys:  # a rule of the whole file names its own key and value
+    if not keys:  # rules of the whole file name key and value themselves
         return rule
-    if re.match(r"(ne|k|lc): ", rule):  # and so do those of a sweep
+    if re.match(r"(ne|k|lc): ", rule):  # so do those of a sweep
         return f"{key}.{rule}{more}"
     return f"{key}: {_shown(first['input'])}: {rule[0].lower()}{rule[1:]}{more}"
 
 
 def _key(part: int | str) -> str:
-    """A key as the file has it, where that is a word."""
+    """A key as in the file, or its repr() if it is long or not printable."""
     text = str(part)
     return text if text.isprintable() and len(text) <= LONGEST_SHOWN else _shown(text)
 
 
 def _shown(value: Any) -> str:
-    """A value in a message: of a few lines' YAML an alias can make one of a billion elements."""
+    """A short repr() of a value: with YAML's aliases a short file can hold a billion elements."""
     brief = reprlib.Repr()
     brief.maxlevel, brief.maxstring, brief.maxother = 3, LONGEST_SHOWN, LONGEST_SHOWN
     if isinstance(value, int) and abs(value) > 10**LONGEST_SHOWN:
@@ -241,7 +246,7 @@ def _shown(value: Any) -> str:
 
 
 def _cut(text: str) -> str:
-    """On one line, and not for ever."""
+    """The text on one line, shortened."""
     line = " ".join(text.split())
     line = "".join(c if c.isprintable() else "?" for c in line)
     return line if len(line) <= 2 * LONGEST_SHOWN else f"{line[: 2 * LONGEST_SHOWN - 3]}..."

@@ -1,4 +1,4 @@
-"""Tidy CSV tables: what the stages hand to one another, small enough for git."""
+"""Tidy CSV tables, which stages pass to one another; small enough for git."""
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -25,7 +25,7 @@ def write_table(rows: Iterable[Mapping[str, Any]] | pd.DataFrame, path: Path) ->
     if "lc" in frame:
         frame = frame.assign(lc=[exactly(lc) for lc in frame["lc"]])
     path.parent.mkdir(parents=True, exist_ok=True)
-    # Six digits are more than any statement here needs, and less than rounding moves.
+    # Six digits: more than any statement needs, fewer than differ by rounding.
     frame.to_csv(path, index=False, float_format="%.6g", lineterminator="\n")
 
 
@@ -38,7 +38,8 @@ def read_table(path: Path) -> pd.DataFrame:
             raise ValueError(f"its columns are {', '.join(map(str, table.columns))}")
     except ValueError as error:  # pandas' own errors are among these
         reason = " ".join(str(error).split())
-        raise UserError(f"{path}: no table of runs ({reason}); dvc repro writes it anew") from None
+        message = f"{path}: not a table of runs ({reason}); run dvc repro to regenerate it"
+        raise UserError(message) from None
     return table
 
 
@@ -60,6 +61,5 @@ def exactly(lc: float) -> str:
 
 
 def picture_of(trial: Trial, results: Path = RESULTS_DIR) -> Path:
-    """The picture of a trial's experts, of the study's first seed: above, router weights; below,
-    the mean image that each gets."""
+    """The picture of a trial's experts, of the first seed: router weights above, images below."""
     return results / PICTURES_DIR.name / f"{str(trial).replace('/', ',')}.png"

@@ -1,7 +1,7 @@
-"""Tasks over single-threaded worker processes, one for each core.
+"""Tasks on single-threaded worker processes, one per core.
 
-Two threads inside one product lose badly on a busy machine; two processes do not. Workers are
-spawned, not forked (torch and CUDA do not survive a fork), and die with their parent.
+On a busy machine two threads inside one product are slow, two processes are not. Workers are
+spawned, not forked (torch and CUDA do not work after a fork), and end with their parent.
 """
 
 import multiprocessing
@@ -23,7 +23,7 @@ POLL_SECONDS = 0.2
 
 
 def worker_count(workers: int | Literal["auto"]) -> int:
-    """The number asked for; "auto" is the number of cores that this process may use."""
+    """The given number; "auto" is the number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if workers == "auto" else workers
 
 
@@ -35,9 +35,8 @@ def in_workers(
 ) -> Iterator[tuple[Task, Result]]:
     """(task, function(task, send)) for each task as it finishes, in no particular order.
 
-    What a task sends arrives at on_message, in this process. One worker works here.
-    Raises UserError when a worker was killed from outside. When the caller stops early, so do the
-    workers.
+    What a task sends arrives at on_message, in this process. With one worker, tasks run here.
+    Raises UserError if a worker was killed. Workers stop when the caller stops.
     """
     workers = min(workers, len(tasks))
     if workers <= 1:
@@ -45,7 +44,7 @@ def in_workers(
         for task in tasks:
             yield task, function(task, on_message)
         return
-    # Of semaphores that it cleans up after an interrupted study it would warn below our last word.
+    # After an interruption it would warn about the semaphores that it cleans up.
     os.environ.setdefault("PYTHONWARNINGS", "ignore:resource_tracker:UserWarning")
     context = multiprocessing.get_context("spawn")
     messages = context.SimpleQueue()
@@ -61,8 +60,8 @@ def in_workers(
                 yield running.pop(future), future.result()
     except BrokenProcessPool:
         raise UserError(
-            "a worker process was killed (out of memory?): what had finished is kept; "
-            "start again, with fewer runtime.workers or runtime.experts_per_shard if it recurs"
+            "a worker process was killed (out of memory?): finished runs are kept; run the same "
+            "command to resume, with fewer runtime.workers or experts_per_shard if it recurs"
         ) from None
     finally:
         for process in set(multiprocessing.active_children()) - not_ours:
@@ -71,9 +70,9 @@ def in_workers(
 
 
 def single_thread() -> None:
-    """One thread for torch's operations: also what makes their sums come out the same anywhere.
+    """Use one thread in torch, which also makes sums reproducible, and in numpy.
 
-    And for numpy's, where it is not loaded yet, as in a worker that starts.
+    In numpy only if it is not imported yet, as in a new worker.
     """
     os.environ["OPENBLAS_NUM_THREADS"] = "1"
     import torch

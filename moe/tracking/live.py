@@ -54,13 +54,13 @@ class Live:
         if self.thread:
             self.thread.join(PATIENCE if kind is None else PATIENCE_OF_THE_INTERRUPTED)
             if self.thread.is_alive() and kind is None:
-                self._warn("MLflow does not answer; training went on without it")
+                self._warn("MLflow was not ready in time; track will show the results")
 
     def _show(self) -> None:
         try:
-            from moe.tracking import sync as tracking
+            from moe.tracking.study_run import show_live  # importing MLflow takes seconds
 
-            tracking.show_live(self.params, self.measure, self.over, lambda: self.status)
+            show_live(self.params, self.measure, self.over, lambda: self.status)
         except UserError as error:
             self._warn(str(error))
 

@@ -3,10 +3,11 @@
 MLflow runs this file when it loads the model, and reads the weights as safetensors: nothing is
 pickled. In use:
 
-    model = mlflow.pyfunc.load_model("models:/<model id>")
+    model = mlflow.pyfunc.load_model("models:/moe-mnist-on-mnist@champion")
     model.predict(images)  # (N, 784) pixels in [0, 1], float32 -> (N, 10) probabilities
 """
 
+import contextlib
 import json
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from mlflow.models import set_model
 from mlflow.pyfunc.model import PythonModel
 from safetensors import safe_open
 
+import moe
 from moe.model.weights import model_of
 from moe.study.runs import Trial
 
@@ -25,10 +27,13 @@ class Classifier(PythonModel):
     """A `MoE` with its softmax."""
 
     def load_context(self, context: Any) -> None:
-        """Read the weights and which trial they are of."""
+        """Read the weights, and which trial they are from."""
         with safe_open(Path(context.artifacts["weights"]), "pt") as file:
             state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-            self.model = model_of(Trial(*json.loads(file.metadata()["trial"])), state)
+            trial = Trial(*json.loads(file.metadata()["trial"]))
+        # A recipe of extensions/ is found from the folder that moe/ is in.
+        with contextlib.chdir(Path(moe.__path__[0]).parent):
+            self.model = model_of(trial, state)
 
     @torch.no_grad()
     def predict(self, context: Any, model_input: np.ndarray, params: Any = None) -> Any:

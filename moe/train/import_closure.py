@@ -1,7 +1,7 @@
-"""Which files of the project a Python file imports, directly or through others.
+"""The files of the project that a Python file imports, directly or indirectly.
 
-Read from the source text, wherever in it an import is written, so that nothing has to be imported.
-A file that is imported by a name computed at run time is not seen.
+The source text is read, not imported; imports inside functions count. A module whose name is
+computed at run time is not found.
 """
 
 import ast
@@ -12,12 +12,12 @@ import moe
 
 ROOT = Path(moe.__file__).parent.parent
 PACKAGES = ("moe", "stages")
-# It imports the layer only when somebody asks for moe.MoE.
+# It imports the layer only when moe.MoE is used.
 LAZY = "moe/__init__.py"
 
 
 def import_closure(file: str) -> set[str]:
-    """The file itself and all that it imports, as paths relative to the project's root."""
+    """The file and everything that it imports, as paths relative to the project's root."""
     reached: set[str] = set()
     new = {file}
     while new:

@@ -1,9 +1,9 @@
-"""Tasks over a Ray cluster: the same interface as moe.study.workers, for more than one machine.
+"""Tasks on a Ray cluster, with the interface of moe.study.workers, for more than one machine.
 
 RAY_ADDRESS names a cluster to join; without it Ray starts one on this machine. Each task asks for a
 CPU or a GPU of its own. What all tasks share, such as the data set, is put into Ray's object store
-once; the data set lands in a folder of each node that gets a task. Only the caller writes results:
-a node can die at any moment, and its tasks are done again elsewhere.
+once; a node that gets a task writes the data set into a folder of its own. Only the caller writes
+results. When a node dies, its tasks run again on others.
 """
 
 import contextlib
@@ -21,6 +21,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
+import moe
 from moe.data.dataset import FILES
 from moe.errors import UserError
 
@@ -29,6 +30,7 @@ Result = TypeVar("Result")
 Send = Callable[[Any], None]
 Work = Callable[[Task, Path, Send], Result]
 
+PACKAGE = str(Path(moe.__file__).parent)  # sent to the nodes
 ANSWER_SECONDS = 10.0  # in which a cluster has to answer
 PROBE = """
 import sys
@@ -36,24 +38,26 @@ from ray._private.services import canonicalize_bootstrap_address
 from ray._raylet import GcsClient
 GcsClient(address=canonicalize_bootstrap_address(sys.argv[1]))
 """
-LOOPBACK_ONLY = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"  # Ray's name for it: 0 is "no cluster here"
-PATIENCE_SECONDS = 60.0  # without any node that could do a task
-LETTER_SECONDS = 1.0  # between two letters of a task
-TASKS_PER_SLOT = 3  # handed out: one at work, the others so that a slot never waits for the caller
+LOOPBACK_ONLY = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"  # Ray's name for it; 0: no cluster
+PATIENCE_SECONDS = 60.0  # without any node that could run a task
+SECONDS_BETWEEN_REPORTS = 1.0  # of a task that is running
+TASKS_PER_SLOT = 3  # submitted: one runs, the others wait so that the slot is never idle
 
 
 class Shared(NamedTuple):
     """What all tasks have in common.
 
-    files: a list around the reference to their bytes, so that Ray hands on the reference itself,
-    and a node that has the files need not fetch them; digest: of their bytes.
+    files: a list around the reference to the data set's bytes. Ray then passes the reference on,
+        and a node that has the files already does not fetch them.
+    digest: of these bytes.
+    reports: a queue for the messages of tasks that are running.
     """
 
     work: Work
     files: list[Any]
     digest: str
     versions: dict[str, str]
-    letters: Any
+    reports: Any
 
 
 def in_cluster(
@@ -63,17 +67,17 @@ def in_cluster(
     on_gpu: bool,
     on_message: Send = lambda message: None,
 ) -> Iterator[tuple[Task, Result]]:
-    """(task, work(task, folder, send)) for each task as it finishes; they begin in their order.
+    """(task, work(task, folder, send)) for each task as it finishes; tasks start in their order.
 
-    data: folder of the data set here; folder: of the same files on the task's node. What a task
-    sends arrives at on_message about a second later, once, however often its node dies.
-    Raises UserError when Ray is not installed, its cluster cannot be joined or has no node left, or
-    a task's node died again and again. When the caller stops early, so do the tasks.
+    data: folder of the data set on this machine; folder: of the same files on the task's node. What
+    a task sends arrives at on_message about a second later, exactly once even if its node dies.
+    Raises UserError if Ray is not installed, its cluster cannot be joined or has no node left, or
+    the node of a task died again and again. Tasks stop when the caller stops.
     """
     if not tasks:
         return
     if not os.environ.get("RAY_ADDRESS"):
-        # Else Ray listens to the whole network, and does for anyone whatever they ask.
+        # Otherwise Ray listens on the whole network, and runs any code that it is sent.
         os.environ.setdefault(LOOPBACK_ONLY, "0")
     try:
         import ray
@@ -88,57 +92,53 @@ def in_cluster(
     running: dict[Any, int] = {}
     try:
         contents = {name: (data / name).read_bytes() for name in FILES}
-        letters = _letters(ray)
-        shared = ray.put(Shared(work, [ray.put(contents)], _digest(contents), _versions(), letters))
+        reports = _queue_on_this_node(ray)
+        shared = ray.put(Shared(work, [ray.put(contents)], _digest(contents), _versions(), reports))
         slot = "GPU" if on_gpu else "CPU"
         remote = ray.remote(num_cpus=0 if on_gpu else 1, num_gpus=int(on_gpu), max_retries=10)(_do)
-        told = [0] * len(tasks)
-        begun, alive = 0, time.monotonic()
-        listening = [letters.actor.get.remote()]
+        delivered = [0] * len(tasks)
+        submitted, alive = 0, time.monotonic()
 
-        def tell(number: int, messages: list[Any]) -> None:
-            for message in messages[told[number] :]:
+        def deliver(number: int, messages: list[Any]) -> None:
+            """messages: all that the task has sent so far."""
+            for message in messages[delivered[number] :]:
                 on_message(message)
-            told[number] = max(told[number], len(messages))
+            delivered[number] = max(delivered[number], len(messages))
 
-        while begun < len(tasks) or running:
-            # Few at a time: what is done and not yet written fills the memory of its node.
+        while submitted < len(tasks) or running:
+            # A few at a time: finished results that are not yet written fill their node's memory.
             slots = int(ray.cluster_resources().get(slot, 0))
-            while begun < len(tasks) and len(running) < TASKS_PER_SLOT * slots:
-                running[remote.remote([shared], begun, tasks[begun])] = begun
-                begun += 1
+            while submitted < len(tasks) and len(running) < TASKS_PER_SLOT * slots:
+                running[remote.remote([shared], submitted, tasks[submitted])] = submitted
+                submitted += 1
             alive = time.monotonic() if slots else alive
             if time.monotonic() - alive > PATIENCE_SECONDS:
                 raise UserError(
-                    f"the Ray cluster has had no {slot} for {PATIENCE_SECONDS:.0f} seconds: what "
-                    "had finished is kept; start again when it has nodes"
+                    f"the Ray cluster has had no {slot} for {PATIENCE_SECONDS:.0f} seconds: "
+                    "finished runs are kept; run the same command when it has nodes"
                 )
-            done, _ = ray.wait([*listening, *running], timeout=1.0)
-            for reference in done:
-                if reference in running:
-                    number = running.pop(reference)
-                    messages, result = _outcome(ray, reference)
-                    tell(number, messages)
-                    yield tasks[number], result
-                    continue
-                listening = []
-                # A letter that is lost does no harm: a task's end brings all that it told.
+            done, _ = ray.wait(list(running), timeout=SECONDS_BETWEEN_REPORTS)
+            for (report,) in reports.get_nowait_batch(reports.qsize()):
+                # A report can be lost with its node: the task's result repeats all its messages.
                 with contextlib.suppress(ray.exceptions.RayError):
-                    (letter,) = ray.get(reference)
-                    listening = [letters.actor.get.remote()]
-                    tell(*ray.get(letter))
+                    deliver(*ray.get(report))
+            for reference in done:
+                number = running.pop(reference)
+                messages, result = _outcome(ray, reference)
+                deliver(number, messages)
+                yield tasks[number], result
     finally:
         if joined_here:
-            ray.shutdown()  # which ends our tasks too
+            ray.shutdown()  # this stops our tasks too
         elif running:
-            # Never one that is done: Ray aborts the whole process if it is just being filed away.
+            # Only unfinished ones: Ray aborts the process for one whose result is being stored.
             _, unfinished = ray.wait(list(running), num_returns=len(running), timeout=0)
             for reference in unfinished:
                 ray.cancel(reference, force=True)
 
 
 def _outcome(ray: Any, reference: Any) -> tuple[list[Any], Any]:
-    """What a task returned; UserError for what a user can put right."""
+    """What a task returned; UserError for what the user can fix."""
     try:
         return ray.get(reference)
     except ray.exceptions.RayTaskError as error:
@@ -152,13 +152,13 @@ def _outcome(ray: Any, reference: Any) -> tuple[list[Any], Any]:
         raise
     except ray.exceptions.RayError as error:
         raise UserError(
-            f"a task was lost on the cluster ({type(error).__name__}): what had finished "
-            "is kept; start again when the cluster is well"
+            f"a task was lost on the cluster ({type(error).__name__}): finished runs are kept; "
+            "run the same command when the cluster works again"
         ) from None
 
 
-def _letters(ray: Any) -> Any:
-    """A queue for what tasks tell while they work. It lives on our node, since others may die."""
+def _queue_on_this_node(ray: Any) -> Any:
+    """A queue, on this node because others may die."""
     here = ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy(
         ray.get_runtime_context().get_node_id(), soft=False
     )
@@ -174,12 +174,12 @@ def _join(ray: Any) -> None:
     if address:
         _probe(address)
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    on_sigterm = signal.getsignal(signal.SIGTERM)
+    on_sigterm = signal.getsignal(signal.SIGTERM)  # Ray replaces the handler
     terminated = False
     try:
         ray.init(
-            # The nodes need not have this package, only what it depends on.
-            runtime_env={"py_modules": [str(Path(__file__).parent)]},
+            # The nodes need only the package's dependencies.
+            runtime_env={"py_modules": [PACKAGE]},
             log_to_driver=False,
             logging_level="error",
             **({} if address else {"address": "local", "include_dashboard": False}),
@@ -188,10 +188,10 @@ def _join(ray: Any) -> None:
         raise UserError(
             f"Ray at {address or 'this machine'}: {' '.join(str(error).split())[:300]}"
         ) from None
-    except SystemExit:  # what Ray makes of SIGTERM
+    except SystemExit:  # raised by Ray's handler of SIGTERM
         terminated = True
     finally:
-        signal.signal(signal.SIGTERM, on_sigterm)  # Ray put its own in this place
+        signal.signal(signal.SIGTERM, on_sigterm)
     if terminated:
         signal.raise_signal(signal.SIGTERM)
 
@@ -199,7 +199,7 @@ def _join(ray: Any) -> None:
 def _probe(address: str) -> None:
     """UserError if no cluster answers at an address.
 
-    Ray's own attempt goes on for minutes, and hears no Ctrl-C: so first a process of its own tries.
+    Ray's own attempt takes minutes and ignores Ctrl-C, so another process tries first.
     """
     host, _, port = address.rpartition(":")
     if not host or not port.isdigit():
@@ -209,7 +209,7 @@ def _probe(address: str) -> None:
         probe = [sys.executable, "-c", PROBE, address]
         subprocess.run(probe, check=True, capture_output=True, text=True, timeout=ANSWER_SECONDS)
     except OSError as error:
-        raise UserError(f"RAY_ADDRESS: nobody answers at {address} ({error})") from None
+        raise UserError(f"RAY_ADDRESS: no connection to {address} ({error})") from None
     except subprocess.TimeoutExpired as error:
         said = error.stderr.decode() if isinstance(error.stderr, bytes) else error.stderr or ""
         why = (
@@ -224,7 +224,7 @@ def _probe(address: str) -> None:
 
 
 def _versions() -> dict[str, str]:
-    """Of what computes: others might round in another way."""
+    """Of the libraries that compute: other versions may round differently."""
     import numpy
     import torch
 
@@ -239,7 +239,10 @@ def _digest(contents: dict[str, bytes]) -> str:
 
 
 def _do(reference: list[Any], number: int, task: Any) -> tuple[list[Any], Any]:
-    """What the task sent, and what its work returned. reference: a list around that to a Shared."""
+    """Run a task; returns all messages that it sent, and its result.
+
+    reference: a list around a reference to Shared.
+    """
     import ray
 
     from moe.study.workers import single_thread
@@ -248,30 +251,29 @@ def _do(reference: list[Any], number: int, task: Any) -> tuple[list[Any], Any]:
     if _versions() != shared.versions:
         raise UserError(
             f"a node has {_versions()}, but the study is computed with {shared.versions}: results "
-            "would differ in their last bits; install the same on all nodes"
+            "would differ in their last bits; install the same versions on all nodes"
         )
     folder = _on_this_node(shared.digest, *shared.files)
-    os.chdir(folder.parent)  # what engines keep beside the data stays there too
+    os.chdir(folder.parent)  # the engines' caches are kept there too
     single_thread()
     messages: list[Any] = []
-    written = time.monotonic()
+    reported = time.monotonic()
 
     def send(message: Any) -> None:
-        nonlocal written
+        nonlocal reported
         messages.append(message)
-        if time.monotonic() - written > LETTER_SECONDS:
-            written = time.monotonic()
-            # All that was told, since the first half may have gone down with another node. In a
-            # list around a reference, so that the queue's process need not import what we send.
-            letter = [ray.put((number, messages))]
-            shared.letters.actor.put_nowait.remote(letter)
+        if time.monotonic() - reported > SECONDS_BETWEEN_REPORTS:
+            reported = time.monotonic()
+            # Always all messages: this may be the second attempt, after a node died. As a list
+            # around a reference, so that the queue's process does not import their classes.
+            shared.reports.actor.put_nowait.remote([ray.put((number, messages))])
 
     return messages, shared.work(task, folder, send)
 
 
 @functools.lru_cache(maxsize=1)
 def _shared(reference: Any) -> Shared:
-    """Unpacked once for all tasks of a process: in a large study that takes longer than a task."""
+    """Unpacked once per process: in a large study, unpacking takes longer than a task."""
     import ray
 
     return ray.get(reference)
@@ -279,7 +281,7 @@ def _shared(reference: Any) -> Shared:
 
 @functools.cache
 def _on_this_node(digest: str, files: Any) -> Path:
-    """A folder of the node that holds the files, whole: a process asks for it once."""
+    """A folder on this node with the complete files."""
     import ray
 
     folder = Path(tempfile.gettempdir()) / f"moe-mnist-{os.getuid()}" / digest
@@ -295,7 +297,7 @@ def _on_this_node(digest: str, files: Any) -> Path:
     shutil.rmtree(folder, ignore_errors=True)  # it was damaged
     try:
         unfinished.rename(folder)
-    except OSError:  # another task of this node was quicker
+    except OSError:  # another task of this node was faster
         if not folder.exists():
             raise
         shutil.rmtree(unfinished)

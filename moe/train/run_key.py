@@ -1,8 +1,8 @@
-"""What a trained run is kept under: a digest of everything that its bits depend on.
+"""The key of a trained run in the store: a digest of everything that its bits depend on.
 
-These are its cell and settings, the data, the versions of torch and numpy, the kind of machine, and
-the sources that compute it: all that its engine and its own recipe import. One more recipe leaves
-the keys of all other runs as they are.
+That is its trial, seed and settings, the data, the versions of torch and numpy, the kind of
+machine, and the sources that compute it: everything that its engine and its own recipe import. A
+new recipe does not change the keys of other runs.
 """
 
 import functools
@@ -53,7 +53,7 @@ def run_keys(
 
 
 def sources(engine: str, recipe: str) -> list[Path]:
-    """The files that a run depends on: what its engine and its recipe import."""
+    """The files that a run depends on: everything that its engine and its recipe import."""
     own = recipe_file(recipe).resolve()
     files = import_closure(ENGINES[engine])
     if own.is_relative_to(ROOT):

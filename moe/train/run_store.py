@@ -1,4 +1,4 @@
-"""A store of trained runs that outlives whatever trains them.
+"""A store of trained runs that outlives the process that trains them.
 
 DVC deletes a stage's outputs before it runs the stage. So every finished shard goes into a file
 here, at once, and a study that starts again takes what is there. When a study is complete, one file

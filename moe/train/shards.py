@@ -1,9 +1,9 @@
-"""Cuts a study into shards, trains those that are not yet in the store, and gathers them all.
+"""Cuts a study into shards, trains those that are not yet in the store, and collects all runs.
 
-A shard is what one program trains: runs of one recipe, of neighbouring seeds. The cut is a function
-of the study alone, never of what is already finished, so a study that was interrupted ends with the
-same bits. (The kernel's results depend on nothing but the run; those of the fused engine may
-depend, within rounding, on its shard-mates: there the shard is the unit of that promise.)
+A shard is trained by one program: runs of one recipe, of neighbouring seeds. How a study is cut
+depends on the study alone, never on what is already finished, so a study that was interrupted ends
+with the same bits. (With the kernel a run's result depends on that run alone. With the fused engine
+it may depend, within rounding, on the other runs of its shard.)
 """
 
 import functools
@@ -27,19 +27,19 @@ from moe.train.ray_executor import in_cluster
 from moe.train.run_key import machine_kind, run_keys
 from moe.train.run_store import Store, Trained, pack
 
-EXPERTS_PER_SHARD = 120  # on a CPU; larger stacks only fall out of its caches
-SEEDS_PER_SHARD = 8  # on a CPU, where each seed's batches are gathered and multiplied on their own
+EXPERTS_PER_SHARD = 120  # on a CPU; larger stacks do not fit into its caches
+SEEDS_PER_SHARD = 8  # on a CPU, where each seed's batches are gathered and multiplied separately
 # Experts × epochs × images: well under a minute of work
 LONGEST_WORK = {"cpu": 120 * 5 * 60_000, "cuda": 12_000 * 5 * 60_000}
-SHARE_OF_MEMORY = 0.5  # of what a GPU has free
+SHARE_OF_MEMORY = 0.5  # of a GPU's free memory
 
 Shard = tuple[Run, ...]
 
 
 class Computation(NamedTuple):
-    """What a worker needs to know beside the runs.
+    """What a worker needs besides the runs.
 
-    engines: by recipe; machines: the kind of machine, by engine, that the keys speak of.
+    engines: by recipe; machines: the kind of machine that the keys cover, by engine.
     """
 
     engines: dict[str, str]
@@ -49,9 +49,9 @@ class Computation(NamedTuple):
 
 
 class Epochs(NamedTuple):
-    """What a worker tells: that so many runs have done another epoch, and their test accuracy.
+    """A worker's message: this many runs have finished another epoch, with this test accuracy.
 
-    memory: the most that the worker, or its GPU, has held so far, in bytes.
+    memory: the peak memory of the worker, or of its GPU, in bytes.
     """
 
     runs: int
@@ -70,8 +70,9 @@ def train_study(
 ) -> dict[Run, Trained]:
     """Every run of the study, from the store or, if it is not there, trained and stored.
 
-    on_epochs: called during training; on_runs: called with a number of runs that are finished,
-    first with that of those found in the store; say: told where the kernel cannot serve.
+    on_epochs: called during training.
+    on_runs: called with a number of finished runs, first with those found in the store.
+    say: called with a line for each recipe that the kernel cannot train.
     """
     device = device_named(params.runtime.device)
     engines = engines_of(runs, params, device, say)
@@ -99,7 +100,10 @@ def train_study(
     trained = store.load(set(keys.values()))
     lost = [str(run) for run in runs if keys[run] not in trained]
     if lost:
-        raise UserError(f"{store.folder} lost {lost[0]} and {len(lost) - 1} others: start again")
+        raise UserError(
+            f"{store.folder}: {lost[0]} and {len(lost) - 1} other runs were removed while training "
+            "ran; run the same command again"
+        )
     return {run: trained[keys[run]] for run in runs}
 
 
@@ -120,14 +124,14 @@ def store_cohorts(
 
 
 class Limits(NamedTuple):
-    """What a shard holds at most; a run that is larger than that goes alone."""
+    """The size limits of a shard; a run that is larger gets a shard of its own."""
 
     experts: int
     seeds: int
 
 
 def limits(params: Params, device: torch.device, data: Dataset) -> Limits:
-    """On a CPU, what its caches favour; on a GPU, whole cohorts, as many as its memory holds."""
+    """On a CPU, limits that suit its caches; on a GPU, as many cohorts as its memory holds."""
     images, inputs = data.train_x.shape
     asked = params.runtime.experts_per_shard
     if asked == "auto" and device.type == "cuda":
@@ -141,10 +145,10 @@ def limits(params: Params, device: torch.device, data: Dataset) -> Limits:
 
 
 def experts_in(free: int, settings: Train, inputs: int) -> int:
-    """How many experts a GPU with so many free bytes trains at once.
+    """How many experts a GPU with this many free bytes trains at once.
 
-    A power of two: the cut, on which results depend within rounding, shall not follow every change
-    of what other programs hold.
+    A power of two: results depend within rounding on how the study is cut, which must not change
+    with every change of other programs' memory.
     """
     fit = int(SHARE_OF_MEMORY * free / fused.bytes_per_expert(settings, inputs))
     return 2 ** max(0, fit.bit_length() - 1)
@@ -173,16 +177,16 @@ def engines_of(
 ) -> dict[str, str]:
     """The engine of each recipe, as runtime.engine asks: auto is the kernel where it can be used.
 
-    say: told in one line where auto does without the kernel, and why.
+    say: called with one line for each recipe that auto does not give to the kernel.
     Raises UserError if the kernel is asked for and cannot be used.
     """
     asked, engines = params.runtime.engine, {}
     for recipe in sorted({run.recipe for run in runs}):
         reason = _not_for_kernel(recipe, device, params.train.precision)
         if asked == "kernel" and reason:
-            raise UserError(f"runtime.engine: 'kernel': {reason}; auto or fused would do")
+            raise UserError(f"runtime.engine: 'kernel': {reason}; use auto or fused")
         if asked == "auto" and reason:
-            say(f"{recipe}: the fused engine, since {reason}")
+            say(f"{recipe}: trained by the fused engine, because {reason}")
         engines[recipe] = "fused" if asked == "fused" or reason else "kernel"
     return engines
 
@@ -199,14 +203,14 @@ def _not_for_kernel(recipe: str, device: torch.device, precision: str) -> str | 
 
 
 def device_named(name: str) -> torch.device:
-    """The device that runtime.device asks for; UserError if this machine has no such one."""
+    """The device that runtime.device names; UserError if this machine does not have it."""
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     device = torch.device(name)
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise UserError(
             f"runtime.device: {name!r}: this machine has {torch.cuda.device_count()} CUDA devices "
-            "that torch can use; auto or cpu work everywhere"
+            "that torch can use; use auto or cpu"
         )
     return device
 
@@ -240,9 +244,9 @@ def _train(shard: Shard, folder: Path, send: Send, computation: Computation) -> 
 def split_where_memory_is_short(
     train: Callable[[Shard], list[Trained]], shard: Shard
 ) -> list[Trained]:
-    """train(shard), or where there is too little memory for that, its halves one after another.
+    """train(shard); if the memory is too small for it, its halves one after the other.
 
-    Raises UserError for a run that is too large alone.
+    Raises UserError for a single run that is too large.
     """
     try:
         return train(shard)
@@ -250,14 +254,14 @@ def split_where_memory_is_short(
         if not _is_out_of_memory(error):
             raise
     if len(shard) == 1:
-        raise UserError(f"{shard[0]}: there is too little memory to train it")
+        raise UserError(f"{shard[0]}: not enough memory to train this run")
     half = len(shard) // 2
     halves = (shard[:half], shard[half:])
     return [result for part in halves for result in split_where_memory_is_short(train, part)]
 
 
 def _is_out_of_memory(error: Exception) -> bool:
-    # torch has a type of its own for CUDA alone; on a CPU it says so in words.
+    # torch has an exception for this on CUDA only; on a CPU only the message says it.
     words = "not enough memory", "can't allocate memory"
     return isinstance(error, MemoryError | torch.OutOfMemoryError) or any(
         word in str(error) for word in words
@@ -265,11 +269,11 @@ def _is_out_of_memory(error: Exception) -> bool:
 
 
 def _peak_memory(device: torch.device) -> int:
-    """The most that this process, or its GPU, has held so far, in bytes."""
+    """The peak memory of this process, or of its GPU, in bytes."""
     if device.type == "cuda":
         return torch.cuda.max_memory_reserved(device)
     status = Path("/proc/self/status")
-    if status.exists():  # getrusage would count the memory of the process that started this one
+    if status.exists():  # getrusage includes the memory of the process that started this one
         (line,) = (x for x in status.read_text().splitlines() if x.startswith("VmHWM:"))
         return 1024 * int(line.split()[1])
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

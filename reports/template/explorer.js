@@ -2,14 +2,13 @@
 // The page's state is six choices; show() draws all panels from them, in one go.
 // Nothing from the data is ever parsed as HTML: text goes in as text.
 
-const data = JSON.parse(document.getElementById("data").textContent);
+const data = JSON.parse($("data").textContent);
 const KNOBS = ["recipe", "ne", "k", "lc"];
 // The classes: what they are called, and how many there are, is the data set's to say.
 const NAMES_OF = data.classNames, LABELS = [...NAMES_OF.keys()], COUNT = LABELS.length;
 const [HEIGHT, WIDTH] = data.imageShape.length ? data.imageShape : [28, 28];
 /** As in "a digit", "an item". */
 const a = (word) => (/^[aeiou8]/i.test(word) ? `an ${word}` : `a ${word}`);
-const $ = (id) => document.getElementById(id);
 const state = { recipe: null, ne: null, k: null, lc: null, seed: "mean", digit: 0 };
 
 // --- cells
@@ -79,13 +78,6 @@ const defaultTrial = () => data.trials.find((t) => t.recipe === "logits" && t.ne
   || data.trials.reduce((best, t) => (mean(t.accuracy) > mean(best.accuracy) ? t : best));
 
 // --- controls
-
-function element(name, attributes = {}, ...children) {
-  const node = document.createElement(name);
-  for (const [key, value] of Object.entries(attributes)) node.setAttribute(key, value);
-  node.append(...children);
-  return node;
-}
 
 function buildControls() {
   for (const knob of KNOBS) {
@@ -160,7 +152,8 @@ function showTour() {
 
 // --- drawing
 
-const BASE = "#0072b2", THIS = "#e69f00", INK = "#1d1f21", LINE = "#dfe2e6";
+// Colours of common.css, which follow light and dark by themselves
+const BASE = "var(--base)", THIS = "var(--this)", INK = "var(--ink)", LINE = "var(--line)", GREY = "var(--grey)";
 const SVG = "http://www.w3.org/2000/svg";
 function shape(name, attributes, text) {
   const node = document.createElementNS(SVG, name);
@@ -177,15 +170,6 @@ function draw(id, width, height, label, shapes) {
 }
 /** The room that a drawing has, so that its text is as large on a phone as anywhere. */
 const room = (node) => Math.max(260, node.parentElement.clientWidth - 2 * parseFloat(getComputedStyle(node.parentElement).paddingLeft));
-const percent = (share, digits = 1) => `${(100 * share).toFixed(digits)} %`;
-
-// cividis, in nine steps
-const CIVIDIS = ["#00224e", "#123570", "#3b496c", "#575d6d", "#707173", "#8a8678", "#a59c74", "#c3b369", "#fee838"];
-function shade(share) {
-  const at = Math.min(1, Math.max(0, share)) * (CIVIDIS.length - 1);
-  const [low, high] = [Math.floor(at), Math.ceil(at)].map((i) => CIVIDIS[i].match(/\w\w/g).map((h) => parseInt(h, 16)));
-  return `rgb(${low.map((c, i) => Math.round(c + (high[i] - c) * (at - Math.floor(at)))).join(",")})`;
-}
 
 /** Students' t at 97.5 % for few seeds, else the normal's. */
 const T = [0, 12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.16, 2.145,
@@ -216,6 +200,14 @@ function showAccuracy(trial) {
   const place = all.filter((a) => a > mean(trial.accuracy)).length + 1;
   $("rank").textContent = `Place ${place} of ${all.length}`;
   showStrip(trial, all, accuracy, place);
+  showTrainLink(trial);
+}
+
+/** A trial that the playground has opens there, with the chosen seed. */
+function showTrainLink(trial) {
+  const cell = [...KNOBS.map((knob) => [knob, trial[knob]]), ["seed", shownSeed(trial)]];
+  $("train").hidden = !data.trainable.includes(trial.recipe);
+  $("train").href = `playground.html#${new URLSearchParams(cell)}`;
 }
 
 /** All trials on one scale, a row a recipe: where this one stands, and a way to the others. */
@@ -234,7 +226,7 @@ function showStrip(trial, all, accuracy, place) {
   for (const name of recipes) shapes.push(shape("text", { x: 52, y: row(name) + 4, "text-anchor": "end" }, name));
   data.trials.forEach((t, i) => {
     if (same(t, trial)) return;
-    const dot = shape("circle", { cx: x(all[i]), cy: row(t.recipe), r: 5, fill: "#8b9199", "fill-opacity": 0.5, class: "trial" });
+    const dot = shape("circle", { cx: x(all[i]), cy: row(t.recipe), r: 5, fill: GREY, "fill-opacity": 0.5, class: "trial" });
     dot.addEventListener("click", () => choose(cellOf(t)));
     shapes.push(titled(dot, `${told(t)}: ${percent(all[i], 2)}`));
   });
@@ -262,7 +254,7 @@ function showBars(trial) {
   const low = Math.min(0.9, Math.floor(10 * Math.min(...ours, ...(theirs || [1])) - 0.3) / 10);
   const y = (a) => 206 - 190 * Math.max(0, a - low) / (1 - low);
   const hatch = shape("pattern", { id: "hatch", width: 5, height: 5, patternUnits: "userSpaceOnUse", patternTransform: "rotate(45)" });
-  hatch.append(shape("rect", { width: 5, height: 5, fill: THIS }), shape("rect", { width: 1, height: 5, fill: "#fff" }));
+  hatch.append(shape("rect", { width: 5, height: 5, fill: THIS }), shape("rect", { width: 1, height: 5, fill: "var(--paper)" }));
   const shapes = [hatch];
   for (let i = 0; i <= 4; i++) {
     const a = low + (1 - low) * i / 4;
@@ -299,10 +291,10 @@ function showConfusion(trial) {
       const n = counts[COUNT * row + column], share = Math.min(1, n / (total || 1) / BRIGHTEST_ERROR), right = row === column;
       if (!right && n > worst.n) Object.assign(worst, { n, row, column });
       const cell = shape("rect", { x: 20 + wide * column, y: 20 + 22 * row, width: wide - 1, height: 21,
-        fill: right ? "#e3e3e3" : shade(share), "data-digit": row });
+        fill: right ? "var(--right)" : shade(share), "data-digit": row });
       shapes.push(titled(cell, `${NAMES_OF[row]} taken for ${NAMES_OF[column]}: ${n.toFixed(0)} of ${total.toFixed(0)}`));
       if (n >= 0.5) shapes.push(shape("text", { x: 20 + wide * (column + 0.5), y: 35 + 22 * row, "text-anchor": "middle",
-        style: `fill:${right || share > 0.55 ? INK : "#fff"};pointer-events:none`, "data-count": `${row},${column}` }, n.toFixed(0)));
+        style: `fill:${right ? INK : onShade(share)};pointer-events:none`, "data-count": `${row},${column}` }, n.toFixed(0)));
     }
   }
   const most = worst.n > 0 ? `Most often ${NAMES_OF[worst.row]} is taken for ${NAMES_OF[worst.column]}` : "No image is taken for another";
@@ -344,7 +336,7 @@ function showExperts(trial) {
     ...experts.map(({ id, shares }) => {
       const cell = element("td", { "data-expert": id, "data-digit": d }, shares[d] >= 0.005 ? (100 * shares[d]).toFixed(0) : "");
       cell.style.background = shade(shares[d]);
-      cell.style.color = shares[d] > 0.55 ? INK : "#fff";
+      cell.style.color = onShade(shares[d]);
       cell.title = `expert ${id} sees ${percent(shares[d])} of ${data.item} ${NAMES_OF[d]}`;
       return cell;
     })));
@@ -385,14 +377,8 @@ function sprite(uri, then) {
 /** A tile of a sprite, as large as an image of the data set, as a canvas; signed: 128 is 0, blue below, red above. */
 function tile(context, column, row, label, signed) {
   const canvas = element("canvas", { width: WIDTH, height: HEIGHT, role: "img", "aria-label": label });
-  const pixels = context.getImageData(WIDTH * column, HEIGHT * row, WIDTH, HEIGHT);
-  for (let i = 0; i < pixels.data.length; i += 4) {
-    const grey = pixels.data[i], v = signed ? (grey - 128) / 127 : 0;
-    const full = v > 0 ? [178, 24, 43] : [33, 102, 172], share = Math.min(1, 1.6 * Math.abs(v));
-    const color = signed ? full.map((c) => 255 + (c - 255) * share) : [255 - grey, 255 - grey, 255 - grey];
-    pixels.data.set([...color, 255], i);
-  }
-  canvas.getContext("2d").putImageData(pixels, 0, 0);
+  const { data: rgba } = context.getImageData(WIDTH * column, HEIGHT * row, WIDTH, HEIGHT);
+  paint(canvas, Array.from({ length: WIDTH * HEIGHT }, (_, i) => (signed ? 1.6 * (rgba[4 * i] - 128) / 127 : rgba[4 * i] / 255)), signed);
   return canvas;
 }
 
@@ -487,7 +473,7 @@ function showCurves(trial) {
     }
     for (let i = 0; i < n; i += Math.ceil(n / 8)) shapes.push(shape("text", { x: x(i), y: 168, "text-anchor": "middle" }, `${i + 1}`));
     shapes.push(shape("text", { x: (48 + width - 16) / 2, y: 184, "text-anchor": "middle" }, "epoch"),
-      ...lists.map((values) => line(values, { stroke: "#8b9199", "stroke-opacity": 0.5 })),
+      ...lists.map((values) => line(values, { stroke: GREY, "stroke-opacity": 0.5 })),
       line(pick(trial, lists), { stroke: INK, "stroke-width": 5 }), line(pick(trial, lists), { stroke: THIS, "stroke-width": 3 }));
     const svg = document.createElementNS(SVG, "svg");
     svg.setAttribute("role", "img");
@@ -527,6 +513,7 @@ function start() {
   for (const name of ["pointerleave", "focusout"]) document.addEventListener(name, unlight);
   let resizing;
   window.addEventListener("resize", () => { cancelAnimationFrame(resizing); resizing = requestAnimationFrame(show); });
+  dark.addEventListener("change", () => { buildDigits(); show(); });
   window.addEventListener("popstate", () => { recall(); show(); });
   window.addEventListener("hashchange", () => { recall(); show(); });
 }

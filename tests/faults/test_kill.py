@@ -8,6 +8,7 @@ of its outputs is compared with that of an undisturbed run. At the end of a copy
 `make test-faults SEED=…` repeats the moments of a run that printed that seed.
 """
 
+import contextlib
 import hashlib
 import os
 import random
@@ -35,7 +36,10 @@ OUTPUTS = {
         *("results/slots.csv", "results/coactivation.csv", "results/digits.csv"),
         *("results/pictures", "reports/metrics.json"),
     ),
-    "report": ("reports/index.html", "reports/explorer.html", "reports/figures"),
+    "report": (
+        *("reports/index.html", "reports/explorer.html", "reports/playground.html"),
+        "reports/figures",
+    ),
     "track": ("results/tracked.json",),
 }
 
@@ -66,18 +70,21 @@ def start(copy: Copy, *targets: str) -> subprocess.Popen:
     )
 
 
-def stage_at_work(copy: Copy) -> str:
-    """The name in the lock that the stages of a checkout share; empty between stages."""
-    try:
-        return (copy.folder / ".stage.holder").read_text().partition(" ")[0]
-    except OSError:
-        return ""
+def running_stage(process: subprocess.Popen) -> str:
+    """The stage that a `dvc repro` is running; empty between stages."""
+    with contextlib.suppress(psutil.NoSuchProcess):
+        for child in psutil.Process(process.pid).children(recursive=True):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                _, _, module = " ".join(child.cmdline()).partition("python -m stages.")
+                if module in STAGES:
+                    return module
+    return ""
 
 
-def stages_as_they_begin(copy: Copy, process: subprocess.Popen) -> Iterator[str]:
+def stages_as_they_begin(process: subprocess.Popen) -> Iterator[str]:
     last = ""
     while process.poll() is None:
-        now = stage_at_work(copy)
+        now = running_stage(process)
         if now and now != last:
             last = now
             yield now
@@ -96,18 +103,17 @@ def kill(process: subprocess.Popen) -> None:
     assert not alive, "a survivor would go on with the work, and nothing would be proven"
 
 
-def killed_after(seconds: float, process: subprocess.Popen, copy: Copy, stage: str) -> str:
-    """Kill it so long after a stage began; what it was at, or nothing if that stage was over."""
-    for begun in stages_as_they_begin(copy, process):
+def killed_after(seconds: float, process: subprocess.Popen, stage: str) -> str:
+    """Kill it this long after a stage began; what it was doing, or "" if that stage was over."""
+    for begun in stages_as_they_begin(process):
         if begun == stage:
             break
     time.sleep(seconds)
-    at_work = stage_at_work(copy) or "between stages"
+    at_work = running_stage(process) or "between stages"
     if process.poll() is not None:
         process.communicate()
         return ""
     kill(process)
-    (copy.folder / ".stage.holder").unlink(missing_ok=True)  # else the next start seems to be there
     return at_work if at_work in (stage, "between stages") else ""
 
 
@@ -145,7 +151,7 @@ def undisturbed(
     """A copy where nothing went wrong, and for how many seconds each stage had the stage."""
     copy = study(tmp_path_factory.mktemp("undisturbed"), source)
     process = start(copy)
-    begins = [(stage, time.monotonic()) for stage in stages_as_they_begin(copy, process)]
+    begins = [(stage, time.monotonic()) for stage in stages_as_they_begin(process)]
     said, _ = process.communicate()
     assert process.returncode == 0, said
     assert [stage for stage, _ in begins] == list(STAGES)
@@ -162,12 +168,10 @@ def test_killed_in_every_stage_it_ends_with_the_same_bits(
     print(f"\nSEED={SEED}, copy {number + 1} of {COPIES}")
     for stage in STAGES:
         after = moments.random() * seconds[stage]
-        at_work = killed_after(after, start(copy), copy, stage)
+        at_work = killed_after(after, start(copy), stage)
         while not at_work:  # the stage took less time than undisturbed: again, and sooner
             after /= 2
-            at_work = killed_after(
-                after, start(copy, "--single-item", "--force", stage), copy, stage
-            )
+            at_work = killed_after(after, start(copy, "--single-item", "--force", stage), stage)
         kept = sum(len(entry.runs) for entry in Store(copy.folder / STORE_DIR).entries())
         copy.run(sys.executable, "-m", "stages.check")  # as make does first
         again = copy.run("dvc", "repro", stage, check=False)

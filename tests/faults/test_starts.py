@@ -58,7 +58,7 @@ def test_twenty_trainings_on_one_checkout_take_turns(
     trained = [out for out, _ in said if "0 of 6 runs are in the store, 6 are trained" in out]
     found = [out for out, _ in said if "6 of 6 runs are in the store, 0 are trained" in out]
     assert (len(trained), len(found)) == (1, STARTS - 1)
-    waited = [err for _, err in said if "train: waits for " in err]
+    waited = [err for _, err in said if "train: waiting for another stage" in err]
     assert waited
     copy.repro()
     assert_as_alone(copy, alone)

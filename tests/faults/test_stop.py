@@ -14,7 +14,7 @@ import mlflow
 import psutil
 import pytest
 
-from tests.faults.test_kill import in_mlflow, stage_at_work, start, study
+from tests.faults.test_kill import in_mlflow, running_stage, start, study
 from tests.test_pipeline import Copy
 
 SIGNALS = {"SIGINT": 130, "SIGTERM": 143}
@@ -57,7 +57,7 @@ def test_repro_stops_and_goes_on(
     """SIGINT as by Ctrl-C, to all of the terminal's processes; SIGTERM to DVC alone."""
     copy = study(tmp_path, source)
     process = start(copy)
-    wait_until(lambda: stage_at_work(copy) == stage)
+    wait_until(lambda: running_stage(process) == stage)
     if stage == "train":
         wait_until(lambda: len(list((copy.folder / ".cache/shards").glob("*.safetensors"))) > 2)
     else:
@@ -74,7 +74,7 @@ def test_repro_stops_and_goes_on(
     # When DVC itself ends, it is SIGTERM that its stage hears of.
     (line,) = (line for line in said.splitlines() if line.startswith("stopped by "))
     assert line.startswith(f"stopped by {name}: ")
-    assert line.endswith("the same command goes on")
+    assert line.endswith("; run the same command to resume")
     assert "Traceback" not in said
     copy.repro()
     assert copy.outputs() == whole.outputs()

@@ -1,0 +1,139 @@
+"""What MLflow has of a study's trials and runs, derived from its tables.
+
+A trial has the means over its seeds, with 95 % intervals (Student's t) under `ci/`. A run has its
+columns of runs.csv, and the curves of history.csv under `epoch/`, one step an epoch. Accuracies of
+single classes are under `class/`. MLflow's charts are grouped by these prefixes.
+"""
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from moe.engine import HISTORY
+from moe.statistics import mean_with_interval
+from moe.study.runs import RUN_KEYS, TRIAL_KEYS, Run, Trial, digest
+
+SHARES = ("accuracy", "train_accuracy", "dropped", "nmi", "nmi_null")  # at most 1
+DIVERGED = "diverged"  # a column of runs.csv, and a tag
+# Of points in MLflow's charts, by k; so that k is seen in a chart over ne.
+COLORS = ("#4c78a8", "#f58518", "#54a24b", "#b279a2", "#e45756", "#72b7b2", "#9d755d", "#bab0ac")
+
+
+class Record(NamedTuple):
+    """A trial or a run as MLflow has it. curves: (metric, step, value)."""
+
+    name: str
+    level: str
+    trial: str
+    params: Mapping[str, str]
+    metrics: Mapping[str, float]
+    curves: Sequence[tuple[str, int, float]] = ()
+    diverged: bool = False
+
+    @property
+    def content(self) -> str:
+        """A digest of all that it holds."""
+        return digest(list(self))
+
+    @property
+    def tags(self) -> dict[str, str]:
+        """Without the content, which marks a record that is written completely."""
+        tags = {"level": self.level, "trial": self.trial}
+        return {**tags, DIVERGED: "true"} if self.diverged else tags
+
+
+def trial_name(trial: Trial) -> str:
+    """Sorts by recipe and ne, such as "blog ne=08 k=2 lc=0.1"."""
+    return f"{trial.recipe} ne={trial.ne:02d} k={trial.k} lc={_number(trial.lc)}"
+
+
+def trial_records(runs: pd.DataFrame) -> Iterator[Record]:
+    """One for each trial of runs.csv, sorted."""
+    for key, of_trial in runs.groupby(TRIAL_KEYS):
+        trial = Trial(*key)
+        metrics: dict[str, float] = {}
+        for column in _measures(runs):
+            mean, low, high = mean_with_interval(of_trial[column].to_numpy(float))
+            metrics[_metric(column)] = float(mean)
+            if len(of_trial) > 1 and not _is_of_class(column):
+                # A share's interval by Student's t may leave the range of a share; no measure
+                # is negative.
+                most = 1.0 if column in SHARES else np.inf
+                metrics[f"ci/{column}_low"] = float(np.clip(low, 0, most))
+                metrics[f"ci/{column}_high"] = float(np.clip(high, 0, most))
+        yield Record(
+            trial_name(trial),
+            "trial",
+            trial_name(trial),
+            {**as_params(trial._asdict()), "seeds": str(len(of_trial))},
+            metrics,
+            diverged=_diverged(of_trial),
+        )
+
+
+def run_records(runs: pd.DataFrame, history: pd.DataFrame) -> Iterator[Record]:
+    """One for each row of runs.csv."""
+    curves = {
+        Run(*key): [
+            (f"epoch/{name}", int(row["epoch"]), float(row[name]))
+            for row in rows.to_dict("records")
+            for name in HISTORY
+        ]
+        for key, rows in history.groupby(RUN_KEYS)
+    }
+    measures = _measures(runs)
+    for row in runs.to_dict("records"):
+        run = Run(*(row[name] for name in RUN_KEYS))
+        yield Record(
+            f"{trial_name(run.trial)} seed={run.seed:02d}",
+            "run",
+            trial_name(run.trial),
+            as_params(run._asdict()),
+            {_metric(column): float(row[column]) for column in measures},
+            curves[run],
+            bool(row.get(DIVERGED, False)),
+        )
+
+
+def color(record: Record) -> str:
+    """Of its points in MLflow's charts."""
+    return COLORS[(int(record.params["k"]) - 1) % len(COLORS)]
+
+
+def best_trial(runs: pd.DataFrame) -> tuple[Trial, float]:
+    """The trial with the highest mean accuracy on the test set, and that mean."""
+    means = runs.groupby(TRIAL_KEYS)["accuracy"].mean().fillna(-np.inf)
+    at = int(means.to_numpy().argmax())
+    return Trial(*list(means.index)[at]), float(means.iloc[at])
+
+
+def _measures(runs: pd.DataFrame) -> list[str]:
+    return [name for name in runs.columns if name not in (*RUN_KEYS, DIVERGED)]
+
+
+def _is_of_class(column: str) -> bool:
+    return re.fullmatch(r"accuracy_\d+", column) is not None
+
+
+def _metric(column: str) -> str:
+    return f"class/{column}" if _is_of_class(column) else column
+
+
+def _diverged(runs: pd.DataFrame) -> bool:
+    return DIVERGED in runs and bool(runs[DIVERGED].astype(bool).any())
+
+
+def _number(value: float) -> str:
+    """Every digit, so that two trials never share a name: 1.0 as "1", 0.1 as "0.1"."""
+    return repr(float(value)).removesuffix(".0")
+
+
+def as_params(cell: Mapping[str, Any]) -> dict[str, str]:
+    """Values as MLflow has them in params."""
+    return {
+        name: _number(value) if isinstance(value, float) else str(value)
+        for name, value in cell.items()
+    }

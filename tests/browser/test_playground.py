@@ -1,0 +1,482 @@
+"""The playground in a real browser: it trains, every control has its effect, and it answers."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Page
+
+from moe.analysis.results import cells, read_tables
+from tests.browser.conftest import ROOT, Visit, has_no_sideways_scroll
+
+PLAYGROUND = ROOT / "reports" / "playground.html"
+REPORT = ROOT / "reports" / "template" / "index.html"
+START = "#recipe=logits&ne=8&k=2&lc=1&seed=0"
+SLOW = 60_000  # ms: a limit for a busy machine, where a test has none of its own
+
+
+@pytest.fixture
+def opened(visit: Visit) -> Callable[..., Page]:
+    """Open the page with some settings; wait until its first frame is drawn."""
+
+    def open_page(fragment: str = START) -> Page:
+        visit.open(PLAYGROUND, fragment)
+        visit.page.wait_for_function("document.querySelector('#test-accuracy').dataset.value > 0")
+        return visit.page
+
+    return open_page
+
+
+@pytest.fixture
+def page(opened: Callable[..., Page]) -> Page:
+    return opened()
+
+
+def value(page: Page, name: str) -> float:
+    return float(page.locator(f"#{name}").get_attribute("data-value") or "nan")
+
+
+def chosen(page: Page) -> dict[str, str]:
+    names = ("recipe", "ne", "k", "lc", "rate", "batch", "seed")
+    return {name: page.locator(f"#{name}").input_value() for name in names}
+
+
+def epochs_done(page: Page, count: int, timeout: float = SLOW) -> None:
+    page.wait_for_function(
+        f"+document.querySelector('#epoch').dataset.value >= {count}", timeout=timeout
+    )
+
+
+def train(page: Page, epochs: int) -> None:
+    """Train until so many epochs are done, and pause."""
+    page.locator("#play").click()
+    epochs_done(page, epochs)
+    page.locator("#play").click()
+
+
+def is_training(page: Page) -> bool:
+    return page.locator("#play").get_attribute("aria-pressed") == "true"
+
+
+def loads(page: Page) -> list[float]:
+    """Each expert's share of all slots, in per cent, as the tooltips say it."""
+    titles = page.locator("#experts .load td").evaluate_all("all => all.map(c => c.title)")
+    return [float(title.split(" sees ")[1].split(" %")[0]) for title in titles]
+
+
+def stay(page: Page) -> None:
+    page.wait_for_timeout(400)
+
+
+# --- training
+
+
+def test_it_trains_to_above_88_per_cent_within_15_seconds(page: Page) -> None:
+    assert value(page, "test-accuracy") < 0.4
+    page.locator("#play").click()
+    page.wait_for_function(
+        "+document.querySelector('#test-accuracy').dataset.value > 0.88", timeout=15_000
+    )
+    assert value(page, "epoch") >= 1
+
+
+def test_a_step_an_epoch_and_a_reset(page: Page) -> None:
+    begin = value(page, "test-accuracy")
+    page.locator("#step").click()
+    page.wait_for_function("document.querySelector('#train-accuracy').textContent !== '–'")
+    assert value(page, "epoch") == 0
+    page.locator("#advance").click()
+    epochs_done(page, 1)
+    stay(page)
+    assert value(page, "epoch") == 1
+    assert value(page, "test-accuracy") > begin + 0.1
+    page.locator("#reset").click()
+    page.wait_for_function("document.querySelector('#epoch').dataset.value === '0'")
+    assert value(page, "test-accuracy") == begin
+    stay(page)
+    assert value(page, "epoch") == 0
+
+
+def test_a_seed_is_the_same_training_again(page: Page) -> None:
+    accuracies = []
+    for _ in range(2):
+        page.locator("#reset").click()
+        page.locator("#advance").click()
+        epochs_done(page, 1)
+        page.locator("#advance").click()
+        epochs_done(page, 2)
+        stay(page)
+        accuracies.append(value(page, "test-accuracy"))
+    assert accuracies[0] == accuracies[1]
+    page.locator("#seed").select_option("1")
+    page.locator("#advance").click()
+    epochs_done(page, 1)
+    stay(page)
+    assert value(page, "test-accuracy") != accuracies[0]
+
+
+@pytest.mark.parametrize(
+    ("name", "option"),
+    [("recipe", "switch"), ("ne", "4"), ("k", "4"), ("batch", "32"), ("seed", "5")],
+)
+def test_what_starts_over(page: Page, name: str, option: str) -> None:
+    page.locator("#advance").click()
+    epochs_done(page, 1)
+    page.locator(f"#{name}").select_option(option)
+    page.wait_for_function("document.querySelector('#epoch').dataset.value === '0'")
+    assert chosen(page)[name] == option
+    assert f"{name}={option}" in page.url
+    ne = int(chosen(page)["ne"])
+    assert page.locator("#experts thead button").count() == ne
+    assert page.locator("#votes .vote").count() == ne
+
+
+def test_lc_and_the_learning_rate_act_while_it_runs(opened: Callable[..., Page]) -> None:
+    page = opened("#recipe=logits&ne=12&k=2&lc=0&seed=0")
+    page.locator("#play").click()
+    epochs_done(page, 8)
+    uneven = max(loads(page))
+    assert uneven > 2 * 100 / 12
+    page.locator("#lc").select_option("3")
+    assert is_training(page)
+    page.wait_for_function(
+        f"Math.max(...[...document.querySelectorAll('#experts .load td')].map("
+        f"c => parseFloat(c.title.split(' sees ')[1]))) < {1.7 * 100 / 12}",
+        timeout=SLOW,
+    )
+    assert value(page, "epoch") > 8  # it went on
+    page.locator("#rate").select_option("0.0001")
+    assert is_training(page)
+    assert "rate=0.0001" in page.url
+
+
+def test_k_follows_ne_and_recipe(page: Page) -> None:
+    page.locator("#k").select_option("8")
+    page.locator("#ne").select_option("3")
+    assert chosen(page)["k"] == "3"
+    page.locator("#recipe").select_option("dense-total")
+    assert chosen(page)["k"] == "1"
+    assert page.locator("#k").is_disabled()
+    train(page, 1)
+    assert all(load == pytest.approx(100 / 3, abs=0.1) for load in loads(page))
+
+
+@pytest.mark.parametrize(
+    "recipe", ["blog", "logits", "switch", "shazeer", "loss-free", "random", "dense-total"]
+)
+def test_every_recipe_trains(page: Page, visit: Visit, recipe: str) -> None:
+    page.locator("#recipe").select_option(recipe)
+    begin = value(page, "test-accuracy")
+    train(page, 4)
+    assert value(page, "test-accuracy") > begin + 0.3
+    assert visit.errors == []
+
+
+def test_a_step_at_a_time_is_slow(page: Page) -> None:
+    page.locator("#speed").select_option("slow")
+    page.locator("#play").click()
+    page.wait_for_timeout(700)
+    assert is_training(page)
+    assert value(page, "epoch") == 0  # 31 steps take at least a second
+
+
+def test_divergence_is_said(opened: Callable[..., Page], visit: Visit) -> None:
+    page = opened("#recipe=logits&ne=4&k=2&lc=1&rate=1")
+    page.evaluate("tell('change', { lc: 1, rate: 1e300 })")
+    page.locator("#play").click()
+    page.wait_for_function("document.querySelector('#hint').textContent.includes('diverged')")
+    assert not is_training(page)
+    assert visit.errors == []
+
+
+# --- experts
+
+
+def test_an_expert_is_switched_off_and_on(page: Page) -> None:
+    train(page, 6)
+    page.locator("#experts thead button").nth(3).click()
+    assert loads(page)[3] > 1
+    page.locator("#switch").click()
+    page.wait_for_function(
+        "document.querySelectorAll('#experts .load td')[3].innerText.includes('off')"
+    )
+    assert loads(page)[3] == 0
+    assert sum(loads(page)) == pytest.approx(100, abs=0.5)
+    hurt = value(page, "test-accuracy")
+    train(page, 10)
+    assert loads(page)[3] == 0
+    assert value(page, "test-accuracy") > hurt  # the others take over
+    page.locator("#switch").click()
+    page.wait_for_function("document.querySelector('#switch').textContent === 'Switch off'")
+    assert loads(page)[3] > 0
+
+
+def test_a_wiped_expert_learns_again(page: Page) -> None:
+    train(page, 6)
+    before = value(page, "test-accuracy")
+    page.locator("#experts thead button").nth(1).click()
+    page.locator("#wipe").click()
+    page.wait_for_function(f"document.querySelector('#test-accuracy').dataset.value < {before}")
+    hurt = value(page, "test-accuracy")
+    assert hurt < before - 0.02
+    train(page, 12)
+    assert value(page, "test-accuracy") > before - 0.02
+
+
+def test_no_fewer_experts_than_k_stay_on(opened: Callable[..., Page]) -> None:
+    page = opened("#recipe=logits&ne=2&k=2&lc=1")
+    page.locator("#experts thead button").first.click()
+    assert page.locator("#switch").is_disabled()
+
+
+# --- a digit
+
+
+def test_presets_are_what_they_are_called(page: Page) -> None:
+    """By the keyboard."""
+    train(page, 20)
+    for digit in range(10):
+        page.locator("#presets button").nth(digit).focus()
+        page.keyboard.press("Enter")
+        page.wait_for_function(f"document.querySelector('#says').dataset.answer === '{digit}'")
+        assert page.locator("#votes .asks").count() == 2
+
+
+def test_a_drawn_1_is_answered(page: Page) -> None:
+    assert page.locator("#says").inner_text() == "What will it say?"
+    train(page, 12)
+    box = page.locator("#pad").bounding_box()
+    assert box is not None
+    x, y = box["x"] + 0.3 * box["width"], box["y"]  # small and off the centre: it is moved
+    page.mouse.move(x, y + 0.3 * box["height"])
+    page.mouse.down()
+    for step in range(10):
+        page.mouse.move(x + step, y + (0.3 + 0.03 * step) * box["height"])
+    page.mouse.up()
+    page.wait_for_function("document.querySelector('#says').dataset.answer === '1'")
+    gates = [float(text) for text in page.locator("#votes .asks small").all_inner_texts()]
+    assert sum(gates) == pytest.approx(1, abs=0.011)
+    page.locator("#presets .clear").click()
+    page.wait_for_function("document.querySelector('#says').textContent === 'What will it say?'")
+
+
+def test_the_answer_follows_the_training(page: Page) -> None:
+    page.locator("#presets button").nth(7).click()
+    page.wait_for_function("document.querySelector('#says').dataset.answer !== ''")
+    label = page.locator("#probabilities").get_attribute("aria-label")
+    train(page, 3)
+    stay(page)
+    assert page.locator("#probabilities").get_attribute("aria-label") != label
+
+
+def test_an_image_of_the_map_is_asked(page: Page) -> None:
+    train(page, 12)
+    page.locator("#map").focus()
+    page.keyboard.press("ArrowRight")  # the first test image is a 0
+    page.wait_for_function("document.querySelector('#says').dataset.answer === '0'")
+    assert "and is right" in page.locator("#says").inner_text()
+    box = page.locator("#map").bounding_box()
+    assert box is not None
+    page.mouse.click(box["x"] + 0.93 * box["width"], box["y"] + 0.47 * box["height"])
+    page.wait_for_function("/is right|it is a/.test(document.querySelector('#says').textContent)")
+
+
+# --- the tour
+
+
+def test_the_tour_shows_what_it_says(opened: Callable[..., Page], visit: Visit) -> None:
+    page = opened("")
+    stops = page.locator("#stops button")
+    assert stops.count() == 5
+
+    def visited(number: int) -> None:
+        stops.nth(number).click()
+        assert stops.nth(number).get_attribute("aria-pressed") == "true"
+        finished()
+
+    def finished() -> None:
+        assert is_training(page)
+        page.wait_for_function(
+            "document.querySelector('#play').getAttribute('aria-pressed') === 'false'", timeout=SLOW
+        )
+
+    def dead() -> int:
+        return page.locator("#experts .load span", has_text="dead").count()
+
+    def digits_of_an_expert() -> float:
+        """How many digits it sees a fifth of, on average."""
+        shares = page.locator("#experts .digits td").all_inner_texts()
+        many = sum(int(text or 0) >= 20 for text in shares)
+        return many / page.locator("#experts thead button").count()
+
+    visited(0)
+    assert dead() >= 2
+    assert max(loads(page)) > 2 * 100 / 12
+    visited(1)
+    assert dead() == 0
+    assert max(loads(page)) < 1.8 * 100 / 12
+    visited(2)
+    assert page.locator("#router-norm").inner_text() == "0"
+    frozen = value(page, "test-accuracy")
+    page.locator("#then").click()
+    finished()
+    assert page.locator("#router-norm").inner_text() != "0"
+    assert value(page, "test-accuracy") > frozen
+    visited(3)
+    assert value(page, "test-accuracy") < 0.86
+    assert "Most often a 9 is taken for" in page.locator("#confusion-note").inner_text()
+    page.locator("#then").click()
+    finished()
+    assert value(page, "test-accuracy") > 0.87
+    visited(4)
+    few = digits_of_an_expert()
+    page.locator("#then").click()
+    finished()
+    assert digits_of_an_expert() < 0.7 * few
+    assert visit.errors == []
+
+
+def test_the_tour_s_numbers_and_links_are_the_report_s(page: Page) -> None:
+    runs = read_tables(ROOT / "results", 10).runs
+    template = REPORT.read_text(encoding="utf-8")
+    lines = []
+    for stop in page.locator("#stops button").all():
+        stop.click()
+        link = page.locator("#told a")
+        section = (link.get_attribute("href") or "").removeprefix("index.html#")
+        assert f'id="{section}"' in template
+        lines.append(link.inner_text())
+    without, with_loss = (
+        cells(runs, recipe="logits", ne=12, k=2, lc=lc)["dead_experts"].mean() for lc in (0, 1)
+    )
+    assert f"{without:.1f} of 12 experts" in lines[0]
+    assert f"{with_loss:.2f} of 12 experts" in lines[1]
+    assert with_loss < 0.2 * without
+    for recipe in ("logits", "switch"):
+        of_recipe = cells(runs, recipe=recipe, ne=8, k=1, lc=1)
+        accuracy = of_recipe[of_recipe["seed"] < 5]["accuracy"].mean()
+        assert f"{100 * accuracy:.1f} % under {recipe}" in lines[2]
+    base = cells(runs, recipe="blog", ne=1)
+    dropped = sum(min(row) < 0.5 for row in base.filter(regex=r"accuracy_\d").to_numpy())
+    assert f"{100 * dropped / len(base):.0f} % of {len(base)} such networks" in lines[3]
+    for ne in (4, 16):
+        classes = cells(runs, recipe="logits", ne=ne, k=2, lc=1)["classes_per_expert"].mean()
+        assert f"of {ne} sees {classes:.1f}" in lines[4]
+
+
+# --- the page itself
+
+
+@pytest.mark.parametrize("width", [360, 1440])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_it_needs_nobody_and_fits(
+    opened: Callable[..., Page], visit: Visit, width: int, scheme: str
+) -> None:
+    visit.page.emulate_media(color_scheme=scheme)  # pyright: ignore[reportArgumentType]
+    visit.page.set_viewport_size({"width": width, "height": 900})
+    page = opened("#recipe=shazeer&ne=16&k=4&lc=1")
+    shown = "() => [...document.querySelectorAll('section, form')].map(s => s.offsetTop)"
+    places = page.evaluate(shown)
+    train(page, 1)
+    page.locator("#presets button").nth(2).click()
+    stay(page)
+    assert visit.errors == []
+    assert visit.hosts == []
+    assert has_no_sideways_scroll(page)
+    assert page.evaluate(shown) == places  # nothing moved
+    if width == 1440:
+        assert page.evaluate("document.documentElement.scrollHeight") <= 900
+    assert PLAYGROUND.stat().st_size < 4_000_000
+
+
+def test_the_address_keeps_the_settings(opened: Callable[..., Page], visit: Visit) -> None:
+    page = opened("#recipe=switch&ne=9&k=1&lc=0.05&rate=0.002&batch=100&seed=77")
+    expected = ("switch", "9", "1", "0.05", "0.002", "100", "77")
+    assert tuple(chosen(page).values()) == expected
+    train(page, 1)
+    for fragment in ("#recipe=<b>&ne=99&k=x&lc=-1&batch=1.5", "#k=4&ne=2", "#lc=&seed="):
+        page = opened(fragment)
+        settings = chosen(page)
+        assert settings["recipe"] == "logits"
+        assert int(settings["k"]) <= int(settings["ne"])
+    assert visit.errors == []
+
+
+def test_the_explorer_opens_its_trials_here(visit: Visit) -> None:
+    fragment = "#recipe=blog&ne=4&k=2&lc=0.1&seed=3"
+    visit.open(ROOT / "reports" / "explorer.html", fragment)
+    visit.page.locator("#train").click()
+    visit.page.wait_for_url("**/playground.html*")
+    assert tuple(chosen(visit.page).values()) == ("blog", "4", "2", "0.1", "0.001", "128", "3")
+
+
+def test_links_lead_somewhere(page: Page) -> None:
+    links = page.eval_on_selector_all("header a", "all => all.map(a => a.getAttribute('href'))")
+    assert links == ["index.html", "explorer.html"]
+    assert all((Path(PLAYGROUND.parent) / link).exists() for link in links)
+
+
+def test_every_control_and_picture_has_a_name(page: Page) -> None:
+    nameless = page.evaluate(
+        """() => [...document.querySelectorAll('button, select, canvas, [role=img]')]
+          .filter((node) => !(node.getAttribute('aria-label') || node.textContent || '').trim()
+            || (node.tagName === 'SELECT' && !node.labels.length))
+          .map((node) => node.outerHTML)"""
+    )
+    assert nameless == []
+
+
+def test_progress_is_said_to_screen_readers(page: Page) -> None:
+    train(page, 2)
+    page.wait_for_function(
+        "/^Epoch \\d+, test accuracy .* %, paused$/"
+        ".test(document.querySelector('#status').textContent)"
+    )
+
+
+def test_less_motion_where_it_is_asked_for(opened: Callable[..., Page], visit: Visit) -> None:
+    visit.page.emulate_media(reduced_motion="reduce")
+    page = opened()
+    page.evaluate(
+        """() => {
+          window.changes = 0;
+          new MutationObserver(() => { window.changes++; }).observe(
+            document.querySelector('#test-accuracy'), { attributes: true });
+        }"""
+    )
+    page.locator("#play").click()
+    page.wait_for_timeout(2_500)
+    assert 1 <= page.evaluate("window.changes") <= 6  # two frames a second
+    assert value(page, "epoch") > 0
+
+
+def test_it_goes_on_after_the_tab_was_hidden(page: Page) -> None:
+    page.locator("#play").click()
+    epochs_done(page, 1)
+    hide = """(hidden) => {
+      Object.defineProperty(document, 'hidden', { value: hidden, configurable: true });
+      document.dispatchEvent(new Event('visibilitychange'));
+    }"""
+    page.evaluate(hide, True)
+    stay(page)
+    done = value(page, "epoch")
+    page.wait_for_timeout(1_000)
+    assert value(page, "epoch") == done  # it rests
+    assert is_training(page)
+    page.evaluate(hide, False)
+    epochs_done(page, int(done) + 2)
+
+
+def test_memory_is_steady_over_a_hundred_epochs(opened: Callable[..., Page]) -> None:
+    page = opened("#recipe=logits&ne=4&k=1&lc=1")
+    session = page.context.new_cdp_session(page)
+
+    def used() -> int:
+        session.send("HeapProfiler.collectGarbage")
+        return session.send("Runtime.getHeapUsage")["usedSize"]
+
+    page.locator("#play").click()
+    epochs_done(page, 20)
+    before = used()
+    epochs_done(page, 120)
+    assert used() < before + 3_000_000

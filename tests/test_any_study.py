@@ -1,0 +1,186 @@
+"""Whatever params.yaml may say, the study ends in a report and an explorer that say what is so."""
+
+from pathlib import Path
+from typing import Any
+
+import hypothesis.strategies as st
+import pandas as pd
+import pytest
+from hypothesis import HealthCheck, given, settings
+
+from moe.data.dataset import Dataset
+from moe.recipes import RECIPES
+from tests.small_studies import Rendered, assert_says_no_nan, render, report, write_params
+
+
+def sweep(recipe: Any = ("blog", "logits"), ne: Any = (2, 4), **axes: Any) -> dict[str, Any]:
+    recipes = [recipe] if isinstance(recipe, str) else list(recipe)
+    return {"recipe": recipes, "ne": list(ne), "k": [2], "lc": [1], **axes}
+
+
+UNEVEN = {
+    "no k in common": [sweep("blog", lc=[0, 1]), sweep("logits", (1, 2), k=[1])],
+    "one ne for each lc": [sweep(ne=[2], lc=[0, 1]), sweep(ne=[4], lc=[10])],
+    "no ne in common": [sweep("blog", (1, 2, 4), lc=[0, 1]), sweep("logits", (3, 5), lc=[0, 1])],
+    "one recipe with k = 1 alone": [sweep("blog", k=[1]), sweep("logits", (4, 5), k=[3, 4])],
+    "no lc in common": [sweep("blog", (2, 3), lc=[0, 1]), sweep("logits", (2, 3), lc=[0.5, 2])],
+    "a recipe with k = 3 alone": [sweep("blog", [3], lc=[0, 1]), sweep("logits", [3], k=[3])],
+    "a base of one recipe": [sweep(lc=[0, 1]), sweep("blog", [1], k=[1], seeds=4)],
+    "a fourth recipe with k = 2 alone": [
+        sweep(("blog", "logits", "switch"), (1, 2, 4), k=[1, 2]),
+        sweep("shazeer", (4, 8)),
+    ],
+    "one run": [sweep("blog", [2], seeds=1)],
+    "base models alone": [sweep(ne=[1], k=[1])],
+    "seven recipes, one seed": [
+        sweep(("blog", "logits", "switch", "shazeer", "random", "loss-free", "gshard"), seeds=1)
+    ],
+    "dense networks alone": [sweep("dense-active"), sweep("dense-total", k=[1])],
+    "seeds differ between lc": [sweep(lc=[0], seeds=1), sweep(lc=[1], seeds=3)],
+    "64 experts": [sweep("logits", (1, 64), k=[1, 2])],
+}
+
+
+@pytest.mark.parametrize("name", UNEVEN)
+def test_an_uneven_study_is_rendered(
+    name: str, mnist_5k: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rendered = render(tmp_path / "study", mnist_5k, UNEVEN[name], monkeypatch)
+    assert_says_no_nan(rendered)
+    assert_has_every_trial(rendered)
+
+
+def assert_has_every_trial(rendered: Rendered) -> None:
+    runs = pd.read_csv("results/runs.csv")
+    keys = ["recipe", "ne", "k", "lc"]
+    expected = {tuple(row) for row in runs[keys].itertuples(index=False)}
+    assert {tuple(t[key] for key in keys) for t in rendered.explorer["trials"]} == expected
+    assert sum(len(t["seeds"]) for t in rendered.explorer["trials"]) == len(runs)
+
+
+def test_what_a_study_lacks_is_named(
+    mnist_5k: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rendered = render(tmp_path / "study", mnist_5k, [sweep("blog", [3])], monkeypatch)
+    for sentence in (
+        "Figure 2, Effect of lc on accuracy, needs two values of lc at one k, with more than one",
+        "Figure 5, Effect of k, needs two values of k at one lc.",
+        "Figure 6, Accuracy by class, needs one expert (ne = 1) and more experts of the same",
+    ):
+        assert sentence in rendered.texts
+    # 3 experts and k = 2 are enough for who gets what, what routers look for, and co-activation
+    assert {"who-gets-what", "what-routers-look-for", "coactivation"} <= rendered.drawn
+    assert not {"effect-of-k", "balance", "fingerprint"} & rendered.drawn
+
+
+# Keys that six digits would round, and two that would be one.
+EXACT = (0, 1e-12, 0.0316227766, 0.1, 0.10000001, 1e6)
+
+
+def test_every_digit_of_lc_is_kept(
+    mnist_5k: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sweeps = [sweep("logits", lc=list(EXACT))]
+    rendered = render(tmp_path / "study", mnist_5k, sweeps, monkeypatch)
+    assert_says_no_nan(rendered)
+    runs = pd.read_csv("results/runs.csv")
+    assert len(runs) == 2 * len(EXACT) * 2  # ne, lc, seeds
+    for name in ("runs", "history", "evaluation", "confusion", "slots"):
+        assert set(pd.read_csv(f"results/{name}.csv")["lc"]) == set(EXACT)
+    # A trial in the explorer for each, 1e6 among them whether it diverged or not.
+    shown = {trial["lc"] for trial in rendered.explorer["trials"]}
+    assert shown >= set(EXACT[:-1])
+    assert "lc = 0.10000001" in rendered.texts
+
+
+def test_a_study_that_diverged_says_so(
+    mnist_5k: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sweeps = [sweep(("logits", "switch"), (1, 2), k=[1, 2], lc=[0, 1])]
+    extreme = {"learning_rate": 1e30, "z_loss": 1e6}
+    rendered = render(tmp_path / "study", mnist_5k, sweeps, monkeypatch, **extreme)
+    assert_says_no_nan(rendered)
+    diverged = pd.read_csv("results/runs.csv")["diverged"].sum()
+    assert diverged > 0
+    assert f"{diverged} of 24 runs diverged" in rendered.texts
+    assert len(rendered.tables.runs) == 24 - diverged
+
+
+def test_the_extremes_that_are_allowed_are_rendered(
+    mnist_5k: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sweeps = [sweep(("switch", "gshard"), lc=[0, 1e-12, 1e6])]
+    settings = {"capacity_factor": 1e6, "z_loss": 0.001}
+    assert_says_no_nan(render(tmp_path / "study", mnist_5k, sweeps, monkeypatch, **settings))
+
+
+@pytest.mark.parametrize(
+    ("sweeps", "train", "says"),
+    [
+        ([sweep(lc=[1e-320])], {}, "sweeps.0.lc.0: 1e-320: must be 0, or from 1e-12 to 1e+06"),
+        ([sweep(lc=[1e308])], {}, "sweeps.0.lc.0: 1e+308: must be 0, or from 1e-12 to 1e+06"),
+        ([sweep()], {"capacity_factor": 1e300}, "train.capacity_factor: 1e+300: input should be"),
+        ([sweep()], {"z_loss": 1e300}, "train.z_loss: 1e+300: input should be less than or equal"),
+    ],
+)
+def test_what_no_engine_can_compute_is_refused(
+    sweeps: list, train: dict, says: str, tmp_path: Path
+) -> None:
+    with pytest.raises(ValueError, match="params.yaml: ") as refusal:
+        write_params(tmp_path, sweeps, **train)
+    assert says in str(refusal.value)
+
+
+# --- random studies
+
+
+@st.composite
+def sweeps_of_a_study(draw: st.DrawFn) -> list[dict[str, Any]]:
+    """One to three sweeps that have nothing to do with each other."""
+    sweeps = []
+    for _ in range(draw(st.integers(1, 3))):
+        recipes = draw(st.lists(st.sampled_from(list(RECIPES)), min_size=1, max_size=4, unique=True))
+        ne = draw(st.lists(st.sampled_from([1, 2, 3, 4, 5, 8]), min_size=1, max_size=3, unique=True))
+        allowed = [k for k in (1, 2, 3, 4) if not any(RECIPES[r].why_not_k(k) for r in recipes)]
+        allowed = [k for k in allowed if k <= max(ne)]
+        if not allowed:
+            continue
+        k = draw(st.lists(st.sampled_from(allowed), min_size=1, max_size=3, unique=True))
+        if min(k) > max(ne):
+            continue
+        lc = draw(st.lists(st.sampled_from([0, 0.001, 0.1, 1, 10]), min_size=1, max_size=3, unique=True))
+        seeds = draw(st.integers(1, 3))
+        sweeps.append({"recipe": recipes, "ne": ne, "k": k, "lc": lc, "seeds": seeds})
+    return sweeps or [sweep("blog", [1], k=[1])]
+
+
+def holds_for_any_study(sweeps: list, data: Dataset, folder: Path) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        rendered = render(folder, data, sweeps, patch)
+        assert_says_no_nan(rendered)
+        assert_has_every_trial(rendered)
+
+
+COMMON = {
+    "deadline": None,
+    "derandomize": True,  # the same studies in every run
+    "database": None,
+    "suppress_health_check": list(HealthCheck),
+}
+
+
+@settings(max_examples=10, **COMMON)
+@given(sweeps=sweeps_of_a_study())
+def test_any_study_is_rendered(
+    sweeps: list, mnist_5k: Dataset, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    holds_for_any_study(sweeps, mnist_5k, tmp_path_factory.getbasetemp() / "any")
+
+
+@pytest.mark.slow
+@settings(max_examples=300, **COMMON)
+@given(sweeps=sweeps_of_a_study())
+def test_any_of_many_studies_is_rendered(
+    sweeps: list, mnist_5k: Dataset, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    holds_for_any_study(sweeps, mnist_5k, tmp_path_factory.getbasetemp() / "many")
