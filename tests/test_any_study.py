@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 
 from moe.data.dataset import Dataset
 from moe.recipes import RECIPES
-from tests.small_studies import Rendered, assert_says_no_nan, render, report, write_params
+from tests.small_studies import Rendered, assert_says_no_nan, render, write_params
 
 
 def sweep(recipe: Any = ("blog", "logits"), ne: Any = (2, 4), **axes: Any) -> dict[str, Any]:
@@ -39,9 +39,13 @@ UNEVEN = {
     "seeds differ between lc": [sweep(lc=[0], seeds=1), sweep(lc=[1], seeds=3)],
     "64 experts": [sweep("logits", (1, 64), k=[1, 2])],
 }
+QUICK = ("no k in common", "no ne in common", "no lc in common", "one run", "dense networks alone")
 
 
-@pytest.mark.parametrize("name", UNEVEN)
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=[] if name in QUICK else pytest.mark.slow) for name in UNEVEN],
+)
 def test_an_uneven_study_is_rendered(
     name: str, mnist_5k: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
