@@ -20,7 +20,7 @@ from moe.analysis.results import (
     where,
 )
 from moe.figures import style
-from moe.figures.figure import Drawn, figure, ref
+from moe.figures.drawn import Drawn, figure, ref
 from moe.figures.style import canvas, empty, error_bars, heatmap, legend_above, spread
 from moe.figures.sweeps import sentence
 

@@ -23,7 +23,7 @@ from moe.analysis.results import (
     where,
 )
 from moe.figures import style
-from moe.figures.figure import Drawn, figure, ref
+from moe.figures.drawn import Drawn, figure, ref
 from moe.figures.style import canvas, empty, heatmap, ne_axis, plot_lines, spread
 from moe.figures.sweeps import sentence
 from moe.study.runs import Trial

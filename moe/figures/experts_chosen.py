@@ -20,7 +20,7 @@ from moe.analysis.results import (
     where,
 )
 from moe.figures import style
-from moe.figures.figure import Drawn, figure
+from moe.figures.drawn import Drawn, figure
 from moe.figures.style import canvas, empty, error_bars, legend_above, ne_axis, plot_lines
 from moe.figures.sweeps import sentence
 from moe.model import costs

@@ -13,7 +13,7 @@ from moe.analysis.results import (
     mean_over_ne,
     over_seeds,
 )
-from moe.figures.figure import Drawn, figure
+from moe.figures.drawn import Drawn, figure
 from moe.figures.style import (
     canvas,
     empty,
