@@ -140,6 +140,7 @@ bench: $(READY) ## measure speed, in about five minutes; writes benchmarks/resul
 
 readme: $(READY) ## update README.md's numbers and table of claims from the results
 	@python -m stages.readme
+	@python -m stages.claims_page
 
 # Run the pipeline in .work/NAME with the params of studies/NAME.yaml: a copy with its own results,
 # report and dvc.lock, and the same store of finished runs, downloads, DVC cache and MLflow. Copies
