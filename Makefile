@@ -84,11 +84,8 @@ routers: $(READY) ## compare all recipes, in .work/routers; writes results/route
 report: check ## render the report from the tables in results/, without training
 	@dvc repro --single-item --force report
 
-ui: $(READY) ## compare runs in MLflow, on http://127.0.0.1:5000
-	@# By the environment: a command line, and what is said of a wrong one, shows its password.
-	@case "$$MLFLOW_TRACKING_URI" in http*) \
-	  echo "MLFLOW_TRACKING_URI names a server: open its address in a browser" >&2; exit 2;; esac; \
-	  MLFLOW_BACKEND_STORE_URI="$$MLFLOW_TRACKING_URI" mlflow ui --host 127.0.0.1 --port 5000
+ui: $(READY) ## compare trials and runs in MLflow, on 127.0.0.1; PORT=5000
+	@python -m stages.ui --port $(or $(PORT),5000)
 
 track: check ## bring MLflow up to date with the results
 	@dvc repro --single-item --force track

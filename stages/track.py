@@ -10,7 +10,7 @@ from stages.command import stage
 
 ARTIFACTS = (
     *("params.yaml", "results/runs.csv", "reports/metrics.json", "reports/claims.json"),
-    *("reports/index.html", "reports/explorer.html", "reports/figures"),
+    *("reports/index.html", "reports/explorer.html", "reports/playground.html", "reports/figures"),
 )
 
 

@@ -1,8 +1,8 @@
 """The best model of a study, logged and registered.
 
-Each study logs the model of the first seed of its trial with the highest mean accuracy, and registers it as a
-version of the model NAME-on-DATASET. The alias `champion` names the best of these versions, so a
-short experiment does not replace a better study's.
+Each study logs the model of its trial with the highest mean accuracy, of the first seed, and
+registers it as a version of the model NAME-on-DATASET. The alias `champion` names the best of these
+versions, so a short experiment does not replace a better study's.
 """
 
 import json

@@ -9,7 +9,7 @@ from moe.data.sets import dataset_named
 from moe.statistics import mean_with_interval
 from moe.study.runs import TRIAL_KEYS, Trial
 from moe.tracking.experiments import Experiments, search, set_experiment_tags
-from moe.tracking.records import Record, best_trial, trial_name
+from moe.tracking.records import Record, best_trial, sound, trial_name
 from moe.tracking.study import Study
 from moe.tracking.views import in_study, link, trials_link, view_tags
 
@@ -44,10 +44,10 @@ def study_note(experiments: Experiments, study: Study, runs: pd.DataFrame, run_i
 
 def model_note(trial: Trial, runs: pd.DataFrame, study: Study) -> str:
     """Of a model and its version. runs: those of its trial."""
-    first = runs.loc[runs["seed"] == 0, "accuracy"].iloc[0]
+    first = runs.loc[runs["seed"].idxmin()]
     return (
-        f"`{trial_name(trial)}`, seed 0: {first:.2%} of the test images of "
-        f"{dataset_named(study.dataset).title}. Its trial has the highest mean of study "
+        f"`{trial_name(trial)}`, seed {first['seed']}: {first['accuracy']:.2%} of the test images "
+        f"of {dataset_named(study.dataset).title}. Its trial has the highest mean of study "
         f"{study.short}: {_accuracy(runs)}."
     )
 
@@ -76,8 +76,8 @@ slightly optimistic.
 
 
 def of_trial(runs: pd.DataFrame, trial: Trial) -> pd.DataFrame:
-    """The rows of a trial."""
-    return runs[(runs[TRIAL_KEYS] == list(trial)).all(axis=1)]
+    """The rows of a trial, without those that diverged."""
+    return sound(runs[(runs[TRIAL_KEYS] == list(trial)).all(axis=1)])
 
 
 def _accuracy(runs: pd.DataFrame) -> str:

@@ -13,11 +13,11 @@ import numpy as np
 import pandas as pd
 
 from moe.engine import HISTORY
+from moe.engine.divergence import COLUMN
 from moe.statistics import mean_with_interval
 from moe.study.runs import RUN_KEYS, TRIAL_KEYS, Run, Trial, digest
 
 SHARES = ("accuracy", "train_accuracy", "dropped", "nmi", "nmi_null")  # at most 1
-DIVERGED = "diverged"  # a column of runs.csv, and a tag
 # Of points in MLflow's charts, by k; so that k is seen in a chart over ne.
 COLORS = ("#4c78a8", "#f58518", "#54a24b", "#b279a2", "#e45756", "#72b7b2", "#9d755d", "#bab0ac")
 
@@ -42,7 +42,7 @@ class Record(NamedTuple):
     def tags(self) -> dict[str, str]:
         """Without the content, which marks a record that is written completely."""
         tags = {"level": self.level, "trial": self.trial}
-        return {**tags, DIVERGED: "true"} if self.diverged else tags
+        return {**tags, COLUMN: "true"} if self.diverged else tags
 
 
 def trial_name(trial: Trial) -> str:
@@ -52,8 +52,8 @@ def trial_name(trial: Trial) -> str:
 
 def trial_records(runs: pd.DataFrame) -> Iterator[Record]:
     """One for each trial of runs.csv, sorted."""
-    for key, of_trial in runs.groupby(TRIAL_KEYS):
-        trial = Trial(*key)
+    for key, all_seeds in runs.groupby(TRIAL_KEYS):
+        trial, of_trial = Trial(*key), sound(all_seeds)
         metrics: dict[str, float] = {}
         for column in _measures(runs):
             mean, low, high = mean_with_interval(of_trial[column].to_numpy(float))
@@ -68,9 +68,9 @@ def trial_records(runs: pd.DataFrame) -> Iterator[Record]:
             trial_name(trial),
             "trial",
             trial_name(trial),
-            {**as_params(trial._asdict()), "seeds": str(len(of_trial))},
+            {**as_params(trial._asdict()), "seeds": str(len(all_seeds))},
             metrics,
-            diverged=_diverged(of_trial),
+            diverged=bool(_diverged(all_seeds).any()),
         )
 
 
@@ -94,7 +94,7 @@ def run_records(runs: pd.DataFrame, history: pd.DataFrame) -> Iterator[Record]:
             as_params(run._asdict()),
             {_metric(column): float(row[column]) for column in measures},
             curves[run],
-            bool(row.get(DIVERGED, False)),
+            bool(row.get(COLUMN, False)),
         )
 
 
@@ -105,13 +105,13 @@ def color(record: Record) -> str:
 
 def best_trial(runs: pd.DataFrame) -> tuple[Trial, float]:
     """The trial with the highest mean accuracy on the test set, and that mean."""
-    means = runs.groupby(TRIAL_KEYS)["accuracy"].mean().fillna(-np.inf)
+    means = sound(runs).groupby(TRIAL_KEYS)["accuracy"].mean().fillna(-np.inf)
     at = int(means.to_numpy().argmax())
     return Trial(*list(means.index)[at]), float(means.iloc[at])
 
 
 def _measures(runs: pd.DataFrame) -> list[str]:
-    return [name for name in runs.columns if name not in (*RUN_KEYS, DIVERGED)]
+    return [name for name in runs.columns if name not in (*RUN_KEYS, COLUMN)]
 
 
 def _is_of_class(column: str) -> bool:
@@ -122,8 +122,14 @@ def _metric(column: str) -> str:
     return f"class/{column}" if _is_of_class(column) else column
 
 
-def _diverged(runs: pd.DataFrame) -> bool:
-    return DIVERGED in runs and bool(runs[DIVERGED].astype(bool).any())
+def sound(runs: pd.DataFrame) -> pd.DataFrame:
+    """Without the runs that diverged; all of them, if all did."""
+    diverged = _diverged(runs)
+    return runs if diverged.all() else runs[~diverged]
+
+
+def _diverged(runs: pd.DataFrame) -> np.ndarray:
+    return runs.get(COLUMN, pd.Series(0, runs.index)).to_numpy(bool)
 
 
 def _number(value: float) -> str:

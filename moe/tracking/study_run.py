@@ -18,7 +18,7 @@ from moe.study.runs import TRIAL_KEYS, digest
 from moe.tracking.experiments import Experiments, age, open_experiments, search
 from moe.tracking.notes import study_note
 from moe.tracking.origin import dataset_inputs, origin_tags
-from moe.tracking.records import best_trial
+from moe.tracking.records import best_trial, sound
 from moe.tracking.store import LOCKS, client, failures_as_one_line
 from moe.tracking.study import Results, Study
 
@@ -31,6 +31,10 @@ def open_study_run(store: MlflowClient, experiment: str, study: Study) -> Any:
     with FileLock(LOCKS / "study.lock"):  # a training and a sync may both ask for it
         found = sorted(search(store, experiment, query), key=age)
         for double in found[1:]:
+            for model in store.search_logged_models(
+                [experiment], f"source_run_id = '{double.info.run_id}'"
+            ):
+                store.delete_logged_model(model.model_id)
             store.delete_run(double.info.run_id)
         if found:
             return found[0]
@@ -44,7 +48,7 @@ def finish_study_run(
     """Its params, metrics, artifacts, data set and description; nothing if they are all there."""
     metrics = {
         "best_accuracy": best_trial(results.runs)[1],
-        "mean_accuracy": float(results.runs["accuracy"].mean()),
+        "mean_accuracy": float(sound(results.runs)["accuracy"].mean()),
         "runs": float(len(results.runs)),
         "trials": float(results.runs.groupby(TRIAL_KEYS).ngroups),
     }

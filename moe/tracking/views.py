@@ -17,8 +17,9 @@ from moe.tracking.records import as_params, best_trial
 TAG = "mlflow.sharedViewState."
 COLUMNS = [
     *(f"params.`{name}`" for name in ("recipe", "ne", "k", "lc", "seeds")),
-    *(f"metrics.`{name}`" for name in ("accuracy", "network_loss", "max_violation", "nmi")),
+    *(f"metrics.`{name}`" for name in ("accuracy", "max_violation")),
 ]
+OTHER_SECTIONS = ("Model metrics", "class", "ci")
 BEST_FIRST = {"orderByKey": "metrics.`accuracy`", "orderByAsc": False}
 NE = {"key": "ne", "type": "PARAM"}
 K = {"key": "k", "type": "PARAM"}
@@ -86,12 +87,15 @@ def _state(study: str, view: View) -> dict[str, Any]:
     }
     if not view.charts:
         return table
-    section = {"uuid": view.key, "name": view.title, "display": True, "isReordered": True}
+    section = {"uuid": view.key, "name": view.title, "display": True, "columns": 2}
+    # MLflow adds a chart for every metric, in sections of these names: folded
+    others = [{"uuid": name, "name": name, "display": False} for name in OTHER_SECTIONS]
+    sections = [{**each, "isReordered": True} for each in (section, *others)]
     cards = [
         {**chart, "uuid": f"{view.key}-{i}", "metricSectionId": view.key}
         for i, chart in enumerate(view.charts)
     ]
-    return {**table, "compareRunSections": [section], "compareRunCharts": cards}
+    return {**table, "compareRunSections": sections, "compareRunCharts": cards}
 
 
 def _chart(kind: str, **options: Any) -> dict[str, Any]:
