@@ -78,7 +78,7 @@ def share_of_the_gain(tables: Tables, recipe: str) -> Measured:
 
 def _share(gain: np.ndarray, digits: Sequence[int]) -> np.ndarray:
     """gain: (…, 10)."""
-    return gain[..., list(digits)].sum(-1) / gain.sum(-1)
+    return np.asarray(gain[..., list(digits)].sum(-1) / gain.sum(-1))
 
 
 def _top_threes(base: pd.DataFrame, experts: pd.DataFrame) -> dict[str, Any]:
