@@ -72,7 +72,7 @@ run of each, and told what the experts learn. Its formulas, tested values and fi
 is the study again, reconstructed from its sentences: {metrics["runs"]:,} runs of
 {trials} trials, with seeds and intervals, every figure regenerated, every claim tested.
 
-![Test accuracy over the number of experts, a line for each k](reports/figures/05-effect-of-k.svg)
+![Test accuracy over the number of experts, a line for each k](reports/figures/effect-of-k.svg)
 
 - **With k = 1 the router never trains.** Under the recipes `blog` and `logits` the gradient that
   reaches it is exactly 0, in every run and at every step: a softmax over one kept logit is 1.

@@ -39,7 +39,8 @@ def train() -> None:
     when_stopped(on_stop)
     with live, shown(progress.work):
         trained = train_study(params, runs, data, store, on_epochs, progress.on_runs, print)
-        link_weights(store_cohorts(params, trained, data, store))
+        with store.lock():  # until the files are linked, a larger study must not replace them
+            link_weights(store_cohorts(params, trained, data, store))
     columns = (*RUN_KEYS, "epoch", *HISTORY)
     write_table(
         (

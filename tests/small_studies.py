@@ -1,7 +1,6 @@
-"""Whole studies in a moment: tiny training, then evaluate, analyze, report and explorer for real."""
+"""Whole studies in a moment: tiny training, then evaluate, analyze, report and explorer."""
 
 import inspect
-import io
 import json
 import re
 import shutil
@@ -24,7 +23,7 @@ from moe.data.dataset import Dataset
 from moe.data.idx import write_idx
 from moe.engine import HISTORY, fused
 from moe.figures import Figure
-from moe.figures.figure import own_style
+from moe.figures.drawn import own_style
 from moe.model.weights import HISTORY_FILE, WEIGHTS_DIR, weights_file
 from moe.report.explorer import write_explorer
 from moe.report.page import TEMPLATE_DIR, write_report
@@ -37,11 +36,11 @@ from stages.evaluate import evaluate
 
 ROOT = Path(__file__).parent.parent
 TRAIN_IMAGES, TEST_IMAGES = 200, 100
-NOT_A_NUMBER = re.compile(r"\b(nan|NaN|inf|Infinity|None|undefined)\b")
+NOT_A_NUMBER = re.compile(r"\b(nan|NaN|inf|Infinity|None(?! of\b)|undefined)\b")
 
 
 class Rendered(NamedTuple):
-    """tables; html: the report; explorer: its data; texts: all words of the page and the figures."""
+    """tables; html: the report; explorer: its data; texts: all words of page and figures."""
 
     tables: Tables
     html: str
@@ -124,30 +123,32 @@ def render(
 
 
 def report(params: Params, monkeypatch: pytest.MonkeyPatch) -> Rendered:
-    """The report and the explorer of the tables in the current folder. Figures are drawn whole, but
-    coarsely and without the layout of their parts, which takes most of the time."""
+    """The report and the explorer of the tables in the current folder. Figures are drawn, but
+    without pixels and the layout of their parts, which take most of the time."""
     words: list[str] = []
     drawn: set[str] = set()
 
-    def coarse(figure: Figure) -> bytes:
+    def without_pixels(figure: Figure) -> bytes:
         assert figure.drawn is not None
         drawn.add(figure.slug)
-        drawing, file = figure.drawn.drawing, io.BytesIO()
+        drawing = figure.drawn.drawing
         drawing.set_layout_engine("none")
         with own_style():
             FigureCanvasAgg(drawing)
-            drawing.savefig(file, format="png", dpi=20)
+            drawing.draw_without_rendering()
         words.extend(text.get_text() for text in drawing.findobj(Text) if text.get_visible())
-        return file.getvalue()
+        return b""
 
-    monkeypatch.setattr(Figure, "to_bytes", coarse)
+    monkeypatch.setattr(Figure, "to_bytes", without_pixels)
     tables = read_tables(RESULTS_DIR, params.train.hidden, params.data.dataset)
     reports = Path("reports")
     write_report(tables, params, judged(tables), reports)
     write_explorer(tables, TEMPLATE_DIR, reports / "explorer.html")
     html = (reports / "index.html").read_text(encoding="utf-8")
     explorer = (reports / "explorer.html").read_text(encoding="utf-8")
-    (data,) = re.findall(r'<script id="data" type="application/json">(.*?)</script>', explorer, re.S)
+    (data,) = re.findall(
+        r'<script id="data" type="application/json">(.*?)</script>', explorer, re.S
+    )
     return Rendered(
         tables,
         html,

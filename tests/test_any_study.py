@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 
 from moe.data.dataset import Dataset
 from moe.recipes import RECIPES
-from tests.small_studies import Rendered, assert_says_no_nan, render, report, write_params
+from tests.small_studies import Rendered, assert_says_no_nan, render, write_params
 
 
 def sweep(recipe: Any = ("blog", "logits"), ne: Any = (2, 4), **axes: Any) -> dict[str, Any]:
@@ -39,9 +39,13 @@ UNEVEN = {
     "seeds differ between lc": [sweep(lc=[0], seeds=1), sweep(lc=[1], seeds=3)],
     "64 experts": [sweep("logits", (1, 64), k=[1, 2])],
 }
+QUICK = ("no k in common", "no ne in common", "no lc in common", "one run", "dense networks alone")
 
 
-@pytest.mark.parametrize("name", UNEVEN)
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=[] if name in QUICK else pytest.mark.slow) for name in UNEVEN],
+)
 def test_an_uneven_study_is_rendered(
     name: str, mnist_5k: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -126,7 +130,7 @@ def test_the_extremes_that_are_allowed_are_rendered(
 def test_what_no_engine_can_compute_is_refused(
     sweeps: list, train: dict, says: str, tmp_path: Path
 ) -> None:
-    with pytest.raises(ValueError, match="params.yaml: ") as refusal:
+    with pytest.raises(ValueError, match=r"params\.yaml: ") as refusal:
         write_params(tmp_path, sweeps, **train)
     assert says in str(refusal.value)
 
@@ -139,8 +143,12 @@ def sweeps_of_a_study(draw: st.DrawFn) -> list[dict[str, Any]]:
     """One to three sweeps that have nothing to do with each other."""
     sweeps = []
     for _ in range(draw(st.integers(1, 3))):
-        recipes = draw(st.lists(st.sampled_from(list(RECIPES)), min_size=1, max_size=4, unique=True))
-        ne = draw(st.lists(st.sampled_from([1, 2, 3, 4, 5, 8]), min_size=1, max_size=3, unique=True))
+        recipes = draw(
+            st.lists(st.sampled_from(list(RECIPES)), min_size=1, max_size=4, unique=True)
+        )
+        ne = draw(
+            st.lists(st.sampled_from([1, 2, 3, 4, 5, 8]), min_size=1, max_size=3, unique=True)
+        )
         allowed = [k for k in (1, 2, 3, 4) if not any(RECIPES[r].why_not_k(k) for r in recipes)]
         allowed = [k for k in allowed if k <= max(ne)]
         if not allowed:
@@ -148,7 +156,9 @@ def sweeps_of_a_study(draw: st.DrawFn) -> list[dict[str, Any]]:
         k = draw(st.lists(st.sampled_from(allowed), min_size=1, max_size=3, unique=True))
         if min(k) > max(ne):
             continue
-        lc = draw(st.lists(st.sampled_from([0, 0.001, 0.1, 1, 10]), min_size=1, max_size=3, unique=True))
+        lc = draw(
+            st.lists(st.sampled_from([0, 0.001, 0.1, 1, 10]), min_size=1, max_size=3, unique=True)
+        )
         seeds = draw(st.integers(1, 3))
         sweeps.append({"recipe": recipes, "ne": ne, "k": k, "lc": lc, "seeds": seeds})
     return sweeps or [sweep("blog", [1], k=[1])]

@@ -1,8 +1,10 @@
 """The committed study's figures: none empty, nothing cut off, no two words on top of each other."""
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
+import matplotlib as mpl
 import numpy as np
 import pytest
 from matplotlib.axes import Axes
@@ -10,7 +12,12 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.text import Text
 
 from moe.analysis.results import Tables, read_tables
-from moe.figures import MAKERS, Figure
+from moe.figures import FIGURES
+from moe.figures import figure as declare
+from moe.figures.drawn import Declared, Drawn, Figure, own_style, ref
+from moe.figures.style import canvas
+from moe.report.page import write_report
+from moe.study.params import read_params
 
 ROOT = Path(__file__).parent.parent
 SLACK = 1.5  # pixels at 100 to the inch: boxes of text are a little larger than their ink
@@ -21,12 +28,13 @@ def tables() -> Tables:
     return read_tables(ROOT / "results", hidden=10)
 
 
-@pytest.fixture(params=MAKERS, ids=lambda make: make.__name__, scope="module")
-def figure(request: pytest.FixtureRequest, tables: Tables) -> Figure:
-    found = request.param(tables)
+@pytest.fixture(params=FIGURES, scope="module")
+def figure(request: pytest.FixtureRequest, tables: Tables) -> Drawn:
+    found = FIGURES[request.param].of(tables).drawn
     assert found is not None
-    FigureCanvasAgg(found.drawing)
-    found.drawing.draw_without_rendering()
+    with own_style():
+        FigureCanvasAgg(found.drawing)
+        found.drawing.draw_without_rendering()
     return found
 
 
@@ -45,7 +53,7 @@ def words(ax: Axes) -> Iterator[Text]:
                 yield label
 
 
-def boxes(figure: Figure) -> tuple[list[str], np.ndarray]:
+def boxes(figure: Drawn) -> tuple[list[str], np.ndarray]:
     """Each text with its box (left, bottom, right, top) in pixels."""
     texts = {text for ax in figure.drawing.axes if ax.axison for text in words(ax)}
     texts |= {text for ax in figure.drawing.axes if not ax.axison for text in ax.texts}
@@ -59,7 +67,7 @@ def boxes(figure: Figure) -> tuple[list[str], np.ndarray]:
     )
 
 
-def test_nothing_is_cut_off(figure: Figure) -> None:
+def test_nothing_is_cut_off(figure: Drawn) -> None:
     names, extents = boxes(figure)
     width, height = figure.drawing.bbox.max
     outside = (extents[:, :2] < -SLACK).any(1) | (
@@ -68,7 +76,7 @@ def test_nothing_is_cut_off(figure: Figure) -> None:
     assert [name for name, out in zip(names, outside, strict=True) if out] == []
 
 
-def test_no_words_overlap(figure: Figure) -> None:
+def test_no_words_overlap(figure: Drawn) -> None:
     names, extents = boxes(figure)
     low, high = extents[:, :2] + SLACK, extents[:, 2:] - SLACK
     meet = ((low[:, None] < high[None]) & (low[None] < high[:, None])).all(2)
@@ -76,14 +84,14 @@ def test_no_words_overlap(figure: Figure) -> None:
     assert [(names[a], names[b]) for a, b in pairs] == []
 
 
-def test_it_says_what_to_see(figure: Figure) -> None:
+def test_it_says_what_to_see(figure: Drawn) -> None:
     assert len(figure.table) > 0
     assert len(figure.caption) > 80
     assert len(figure.alt) > 40
     assert "nan" not in (figure.caption + figure.alt).lower().split()
 
 
-def test_text_is_large_enough_for_half_a_page(figure: Figure) -> None:
+def test_text_is_large_enough_for_half_a_page(figure: Drawn) -> None:
     """At 500 pixels: words at 7.5 pixels or more, numbers of sixteen experts at 5.9."""
     scale = 500 / figure.drawing.bbox.width * figure.drawing.dpi / 72
     for ax in figure.drawing.axes:
@@ -93,15 +101,43 @@ def test_text_is_large_enough_for_half_a_page(figure: Figure) -> None:
             assert float(text.get_fontsize()) * scale >= 5.9
 
 
-def test_figures_are_numbered_in_order(tables: Tables) -> None:
-    folder = ROOT / "reports" / "figures"
-    names = sorted(path.name for path in folder.iterdir())
-    assert [int(name[:2]) for name in names] == list(range(1, len(MAKERS) + 1))
+def test_the_same_tables_give_the_same_bytes_whatever_a_matplotlibrc_says(
+    tables: Tables, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for slug in ("the-layer", "confusion-of-the-base"):  # one as SVG, one as PNG
+        first = FIGURES[slug].of(tables).to_bytes()
+        with mpl.rc_context({"axes.facecolor": "red", "savefig.bbox": "tight", "font.size": 20}):
+            assert FIGURES[slug].of(tables).to_bytes() == first
 
 
-def test_the_same_tables_give_the_same_bytes(tables: Tables) -> None:
-    for make in (MAKERS[4], MAKERS[14]):  # a drawing as SVG, one as PNG with dots at random
-        first, second = make(tables), make(tables)
-        assert first is not None
-        assert second is not None
-        assert first.to_bytes() == second.to_bytes()
+def test_figures_are_numbered_in_the_order_of_the_page(
+    tables: Tables, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setattr(Figure, "to_bytes", lambda figure: b"")
+
+    def new(tables: Tables) -> Drawn:
+        drawing, _ = canvas(1, 1, 2)
+        return Drawn(f"See {ref('effect-of-k')} and {ref('gone')}.", "new", tables.runs, drawing)
+
+    monkeypatch.setitem(FIGURES, "new", Declared("new", "A new one", 1, new))
+    params = read_params(ROOT / "params.yaml")
+    write_report(tables, params, [], tmp_path)
+    html = (tmp_path / "index.html").read_text(encoding="utf-8")
+    numbers = re.findall(r"<b>Figure (\d+)\. ([^<]*)\.</b>", html)
+    assert [int(number) for number, _ in numbers] == list(range(1, len(FIGURES) + 1))
+    assert [title for _, title in numbers][:2] == [
+        "The mixture-of-experts layer",
+        "Effect of lc on accuracy",
+    ]
+    # What the template does not place comes last, before the claims.
+    assert numbers[-1] == (str(len(FIGURES)), "A new one")
+    assert html.index('id="more"') < html.index('id="figure-new"') < html.index('id="closing"')
+    (effect_of_k,) = [number for number, title in numbers if title == "Effect of k"]
+    assert f"See figure {effect_of_k} and gone." in html
+    assert {path.stem for path in (tmp_path / "figures").iterdir()} == set(FIGURES)
+
+
+def test_two_figures_of_one_name_are_refused() -> None:
+    with pytest.raises(ValueError, match="two figures are called 'effect-of-k'"):
+        declare("effect-of-k", "Another")(lambda tables: None)  # type: ignore[arg-type,return-value]

@@ -9,6 +9,7 @@ import re
 import subprocess
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from moe.claims import judged
 from moe.data import download
 from moe.data.idx import DataError
 from moe.errors import without_secrets
-from moe.figures.style import RECIPE
+from moe.recipes import RECIPES
 from moe.report.explorer import write_explorer
 from moe.report.page import TEMPLATE_DIR, write_report
 from moe.study.params import ParamsError, read_params
@@ -123,7 +124,8 @@ def test_the_report_and_the_explorer_show_markup_as_text(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(ROOT)
-    monkeypatch.setitem(RECIPE, SCRIPT, "#000000")  # params.yaml would not let it come this far
+    # params.yaml would not let it come this far
+    monkeypatch.setitem(RECIPES, SCRIPT, replace(RECIPES["switch"], name=SCRIPT))
     tables, params = read_tables(ROOT / "results", 10), read_params(ROOT / "params.yaml")
     names = ("runs", "history", "confusion", "slots", "coactivation")
     renamed = {
@@ -137,7 +139,8 @@ def test_the_report_and_the_explorer_show_markup_as_text(
     html = (tmp_path / "index.html").read_text()
     assert "&lt;script&gt;alert(1)&lt;/script&gt;" in html
     assert SCRIPT not in html
-    write_explorer(tables, f"</script>{SCRIPT}", TEMPLATE_DIR, tmp_path / "explorer.html")
+    odd = replace(tables.dataset, title=f"</script>{SCRIPT}")
+    write_explorer(tables._replace(dataset=odd), TEMPLATE_DIR, tmp_path / "explorer.html")
     html = (tmp_path / "explorer.html").read_text()
     assert "alert(1)" in html
     assert SCRIPT not in html

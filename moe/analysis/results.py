@@ -119,8 +119,8 @@ class At(NamedTuple):
 
 
 def usual(runs: pd.DataFrame, recipe: str) -> At | None:
-    """k = 2 and lc = 1, the source's, where a recipe has them; else what it has most ne and runs of,
-    rather with several experts an input. None for a recipe without ne > 1."""
+    """k = 2 and lc = 1, the source's, where a recipe has them; else what it has most ne and runs
+    of, rather with several experts an input. None for a recipe without ne > 1."""
     many = cells(runs, recipe=recipe)
     many = many[many["ne"] > 1]
     if many.empty:
@@ -198,8 +198,8 @@ def mean_over_ne(table: pd.DataFrame, by: Sequence[str], value: str) -> pd.DataF
 
 
 def lc_sweep(table: pd.DataFrame, recipes: Sequence[str]) -> pd.DataFrame:
-    """Of each recipe the cells with k = 2, or with the k that has most lc, if that is more than one;
-    of the seeds that every lc has, if there are any, so that lines of the same seeds compare.
+    """Of each recipe the cells with k = 2, or with the k that has most lc, if that is more than
+    one; of the seeds that every lc has, if there are any, so that lines of the same seeds compare.
 
     Raises MissingCellsError if no recipe has two lc.
     """

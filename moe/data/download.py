@@ -126,7 +126,7 @@ def _reason(error: Exception) -> str:
         return f"no answer within {READ_TIMEOUT} seconds"
     if isinstance(error, requests.ConnectionError):
         return "no connection"
-    if isinstance(error, requests.HTTPError):
+    if isinstance(error, requests.HTTPError) and error.response is not None:
         return f"{error.response.status_code} {error.response.reason}"
     return " ".join(str(error).split())
 

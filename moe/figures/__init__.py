@@ -1,6 +1,6 @@
 """The figures of the report: finished tables in, one drawing each out.
 
-Every function of this folder that is decorated with `figure` is found by itself. figure: what a
+Every function of this folder that is decorated with `figure` is found by itself. drawn: what a
 figure is; style: colours and the few ways of plotting; the other files: figures by subject.
 """
 
@@ -8,7 +8,7 @@ import pkgutil
 from importlib import import_module
 
 from moe.analysis.results import Tables
-from moe.figures.figure import FIGURES, Figure, figure, ref, with_numbers
+from moe.figures.drawn import FIGURES, Figure, figure, ref, with_numbers
 
 __all__ = ["FIGURES", "Figure", "Tables", "all_figures", "figure", "ref", "with_numbers"]
 

@@ -20,7 +20,7 @@ from moe.analysis.results import (
     where,
 )
 from moe.figures import style
-from moe.figures.figure import Drawn, figure, ref
+from moe.figures.drawn import Drawn, figure, ref
 from moe.figures.style import canvas, empty, error_bars, heatmap, legend_above, spread
 from moe.figures.sweeps import sentence
 
@@ -86,8 +86,9 @@ def accuracy_by_class(tables: Tables) -> Drawn:
     )
     shown = ", ".join(map(str, sizes))
     return Drawn(
-        f"Test accuracy of each {tables.dataset.item}, the base model (one expert) in blue beside ne "
-        f"experts, {at}, a row for each ne; whiskers are 95 % intervals over seeds, and the axes "
+        f"Test accuracy of each {tables.dataset.item}, the base model (one expert) in blue beside "
+        f"ne experts, {at}, a row for each ne; whiskers are 95 % intervals over seeds, and the "
+        f"axes "
         f"do not begin at 0. {weak}",
         f"Bars of accuracy by {tables.dataset.item}, base beside mixture, for ne = {shown}. {weak}",
         means,
@@ -129,11 +130,12 @@ def confusion_of_the_base(tables: Tables) -> Drawn:
     item, name = tables.dataset.item, tables.dataset.class_names[label]
     share = f"{weakest[tables.accuracies[label]]:.0%} of the images of {item} {name}"
     return Drawn(
-        f"Test images by true {item} (row) and prediction (column), of models with one expert, mean "
-        f"over seeds; the diagonal, what is right, is pale, so that the errors show: the brighter, "
+        f"Test images by true {item} (row) and prediction (column), of models with one expert, "
+        f"mean over seeds; the diagonal, what is right, is pale, so that the errors show: the "
+        f"brighter, "
         f"the larger the share of the {item}'s images (counts below {FEWEST_SHOWN} are left out). "
-        f"On the right, of the {first} models, the one whose weakest {item} is weakest: it is right "
-        f"on {share}.",
+        f"On the right, of the {first} models, the one whose weakest {item} is weakest: it is "
+        f"right on {share}.",
         f"Confusion matrices of base models. The one on the right, seed {weakest['seed']} of "
         f"{first}, is right on {share}.",
         _as_table(panels, tables),
@@ -181,8 +183,9 @@ def confusion_of_experts(tables: Tables) -> Drawn:
     item = tables.dataset.item
     return Drawn(
         f"Test images by true {item} and prediction, mean over seeds, {at}, on the "
-        f"scale of {ref('confusion-of-the-base')}; below each, what changes against the base of the "
-        f"same recipe: red is more, blue less. Off the diagonal, blue is an error that the experts "
+        f"scale of {ref('confusion-of-the-base')}; below each, what changes against the base of "
+        f"the same recipe: red is more, blue less. Off the diagonal, blue is an error that the "
+        f"experts "
         f"make less often. Numbers below {FEWEST_SHOWN} are left out here, not in the table.",
         f"Confusion matrices for ne = {', '.join(map(str, sizes))} and their differences from the "
         f"base. {sentence('; '.join(told))}",

@@ -8,7 +8,7 @@ from matplotlib.figure import Figure as Drawing
 from moe.analysis.results import PER_CENT, MissingCellsError, Tables, base, cells, counts_of
 from moe.figures import style
 from moe.figures.classes import class_axes
-from moe.figures.figure import Drawn, figure
+from moe.figures.drawn import Drawn, figure
 from moe.figures.style import error_bars, heatmap
 from moe.statistics import frequency
 

@@ -23,7 +23,7 @@ from moe.analysis.results import (
     where,
 )
 from moe.figures import style
-from moe.figures.figure import Drawn, figure, ref
+from moe.figures.drawn import Drawn, figure, ref
 from moe.figures.style import canvas, empty, heatmap, ne_axis, plot_lines, spread
 from moe.figures.sweeps import sentence
 from moe.study.runs import Trial
@@ -39,7 +39,7 @@ HALF = 0.5
 
 
 def _sizes(tables: Tables, recipe: str, at: At, wanted: tuple[int, ...], most: int) -> list[int]:
-    """The wanted ne that a recipe has at its k and lc; at most so many of its own, if it has none."""
+    """The wanted ne that a recipe has at its k and lc; at most so many others without any."""
     present = set(cells(tables.slots, recipe=recipe, k=at.k, lc=at.lc)["ne"]) - {1}
     return [ne for ne in wanted if ne in present] or spread(list(present), most)
 
@@ -80,8 +80,9 @@ def who_gets_what(tables: Tables) -> Drawn:
     clear = _clearest(table, tables)
     sums = " or ".join(map(str, sorted({cell.k for cell in at.values()})))
     return Drawn(
-        f"The share of each {item}'s test images that each expert sees ({where(at)}, the first seed; "
-        f"a row sums to k, {sums}, unless an expert was full). Experts have no order of their own: "
+        f"The share of each {item}'s test images that each expert sees ({where(at)}, the first "
+        f"seed; a row sums to k, {sums}, unless an expert was full). Experts have no order of "
+        f"their own: "
         f"they are sorted by the {item} they take the largest share of, and keep their number. "
         f"Bright cells are specialists. {clear}",
         f"Heatmaps of {item} by expert, one for each number of experts. {clear}",
@@ -148,8 +149,9 @@ def what_routers_look_for(tables: Tables) -> Drawn:
     item = tables.dataset.item
     return Drawn(
         "Above, each expert's router weights as a picture (red: ink here speaks for the expert, "
-        f"blue: against); below, the mean of the test images that it sees, and each {item} of which "
-        f"it sees at least half; {where(at)}, seed {tables.pictured_seed}, experts in the order of "
+        f"blue: against); below, the mean of the test images that it sees, and each {item} of "
+        f"which it sees at least half; {where(at)}, seed {tables.pictured_seed}, experts in the "
+        f"order of "
         f"{ref('who-gets-what')}. The mean images are legible where an expert has a {item} to "
         "itself.",
         "Router weights of each expert as a picture above the mean image that it receives, for "

@@ -20,7 +20,7 @@ from moe.analysis.results import (
     where,
 )
 from moe.figures import style
-from moe.figures.figure import Drawn, figure
+from moe.figures.drawn import Drawn, figure
 from moe.figures.style import canvas, empty, error_bars, legend_above, ne_axis, plot_lines
 from moe.figures.sweeps import sentence
 from moe.model import costs
@@ -191,8 +191,8 @@ def capacity_and_compute(tables: Tables) -> Drawn:
     grown = _grown(counted)
     blue = " Blue points are the base;" if len(base) else ""
     return Drawn(
-        f"At {where(at)}{' (1 for one expert)' if len(base) else ''}. {grown}{blue} 95 % bands over "
-        "seeds.",
+        f"At {where(at)}{' (1 for one expert)' if len(base) else ''}. {grown}{blue} 95 % bands "
+        "over seeds.",
         f"Parameters and FLOPs over the number of experts, and accuracy over parameters. {grown}",
         accuracy,
         drawing,

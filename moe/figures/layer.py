@@ -6,7 +6,7 @@ from matplotlib.patches import Circle, FancyArrowPatch, FancyBboxPatch
 
 from moe.analysis.results import Tables
 from moe.figures import style
-from moe.figures.figure import Drawn, figure
+from moe.figures.drawn import Drawn, figure
 from moe.figures.style import canvas
 
 EXPERTS = 4

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure as Drawing
 from moe.analysis.recipe_comparison import at_one_lc, most_experts, side_by_side
 from moe.analysis.results import MissingCellsError, Tables, cells, over_seeds
 from moe.figures import style
-from moe.figures.figure import Drawn, figure
+from moe.figures.drawn import Drawn, figure
 from moe.figures.style import empty, legend_above, ne_axis, plot_lines, spread
 from moe.recipes import in_order, recipe_named
 

@@ -6,7 +6,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from moe.analysis.results import MissingCellsError, Tables
-from moe.figures.figure import Drawn, figure
+from moe.figures.drawn import Drawn, figure
 from moe.figures.style import BASE, GREY, MARKERS, canvas, ne_axis
 
 NAMES = {

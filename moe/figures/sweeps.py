@@ -13,7 +13,7 @@ from moe.analysis.results import (
     mean_over_ne,
     over_seeds,
 )
-from moe.figures.figure import Drawn, figure
+from moe.figures.drawn import Drawn, figure
 from moe.figures.style import (
     canvas,
     empty,
@@ -50,9 +50,10 @@ def effect_of_lc_on_accuracy(tables: Tables) -> Drawn:
     )
     peaks = f" {sentence(peaks)}" if peaks else ""
     return Drawn(
-        f"Above, test accuracy at {_k(runs)} over the number of experts, a line for each lc; below, "
-        f"its mean over the ne that every lc has. Bands and whiskers are 95 % intervals over seeds, "
-        f"of which {_seeds(runs)}.{peaks}{_without(tables, recipes)}",
+        f"Above, test accuracy at {_k(runs)} over the number of experts, a line for each lc; "
+        f"below, its mean over the ne that every lc has. Bands and whiskers are 95 % intervals "
+        f"over "
+        f"seeds, of which {_seeds(runs)}.{peaks}{_without(tables, recipes)}",
         f"Lines of test accuracy over the number of experts, one for each lc, for "
         f"{' and '.join(recipes)}.{peaks}",
         pd.concat([by_ne.astype({"ne": object}), by_lc.assign(ne="mean")]),

@@ -99,7 +99,7 @@ def _base(runs: pd.DataFrame, recipe: str) -> dict[str, Any] | None:
 
 
 def _interval(values: Any) -> dict[str, Any] | None:
-    """estimate, low, high over seeds; low and high are None for one seed alone. None without any."""
+    """estimate, low, high over seeds; low and high are None for one seed. None without any."""
     x = pd.Series(values).dropna().to_numpy(float)
     if len(x) == 0:
         return None
@@ -109,8 +109,8 @@ def _interval(values: Any) -> dict[str, Any] | None:
 
 
 def _lc(tables: Tables) -> list[dict[str, Any]]:
-    """For each recipe, as means over ne: accuracy and gate loss at each end of lc and at the best lc,
-    and what changes between them within the seeds."""
+    """For each recipe, as means over ne: accuracy and gate loss at each end of lc and at the best
+    lc, and what changes between them within the seeds."""
     try:
         runs = lc_sweep(tables.runs, tables.recipes)
     except MissingCellsError:
@@ -226,7 +226,7 @@ def _routers(tables: Tables, params: Params) -> dict[str, Any] | None:
     runs = tables.routers
     if runs.empty:
         return None
-    rows = [
+    rows: list[dict[str, Any]] = [
         {name: None if value != value else value for name, value in row.items()}
         for row in at_most_experts(runs).to_dict("records")
     ]

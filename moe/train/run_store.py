@@ -65,6 +65,12 @@ class Store:
 
     def __init__(self, folder: Path = STORE_DIR, report: Callable[[str], None] = print) -> None:
         self.folder, self.report = folder, report
+        self._file_lock = FileLock(folder / ".lock")
+
+    def lock(self) -> FileLock:
+        """A context in which no other process adds, removes or reads entries. May be nested."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        return self._file_lock
 
     def add(self, packed: bytes, runs: Mapping[str, str]) -> Path:
         """Keep an entry, atomically; returns its file. runs: the name of each run, by key."""
@@ -72,7 +78,7 @@ class Store:
         path = self.folder / f"{name}.safetensors"
         index = self.folder / f"{name}.{_short(runs)}.json"
         try:
-            with self._lock():
+            with self.lock():
                 if not path.exists() or path.read_bytes() != packed:  # else keep its hard links
                     _write(path, packed)
                 _write(index, json.dumps(dict(runs), sort_keys=True).encode())
@@ -83,7 +89,7 @@ class Store:
 
     def keep_instead(self, paths: Collection[Path]) -> None:
         """Remove every other entry whose runs are all in these files, and files with no index."""
-        with self._lock():
+        with self.lock():
             entries = list(self.entries())
             keys = {key for entry in entries if entry.path in paths for key in entry.runs}
             for entry in entries:
@@ -120,10 +126,8 @@ class Store:
 
     def _read(self, keys: Collection[str]) -> Iterator[tuple[str, Trained]]:
         """Each run that is here once, from entries whose digest is right."""
-        if not self.folder.exists():
-            return
         missing = set(keys)
-        with self._lock():  # nothing is replaced meanwhile
+        with self.lock():  # nothing is replaced meanwhile
             for entry in self.entries():
                 if wanted := missing & entry.runs.keys():
                     trained = self._unpack(entry)
@@ -155,10 +159,6 @@ class Store:
         except FileNotFoundError:
             return
         self.report(f"{path}: damaged ({reason}); set aside, its runs are trained again")
-
-    def _lock(self) -> FileLock:
-        self.folder.mkdir(parents=True, exist_ok=True)
-        return FileLock(self.folder / ".lock")
 
 
 def _short(runs: Mapping[str, str]) -> str:

@@ -77,7 +77,7 @@ def train_study(
     device = device_named(params.runtime.device)
     engines = engines_of(runs, params, device, say)
     keys = run_keys(runs, params.train, data.digest, device, engines)
-    stored = store.find(keys.values())
+    stored = store.load(keys.values())
     on_runs(len(stored))
     missing = [
         tuple(run for run in shard if keys[run] not in stored)
@@ -97,7 +97,7 @@ def train_study(
     for shard, packed in done:
         store.add(packed, {keys[run]: str(run) for run in shard})
         on_runs(len(shard))
-    trained = store.load(set(keys.values()))
+    trained = stored | store.load(set(keys.values()) - stored.keys())
     lost = [str(run) for run in runs if keys[run] not in trained]
     if lost:
         raise UserError(

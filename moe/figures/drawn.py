@@ -64,6 +64,8 @@ class Declared(NamedTuple):
 
     def of(self, tables: Tables) -> Figure:
         """Draw it, or say what the study lacks."""
+        if tables.runs.empty:
+            return Figure(self.slug, self.title, None, "a run that did not diverge")
         try:
             with own_style():
                 return Figure(self.slug, self.title, self.make(tables))
