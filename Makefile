@@ -69,7 +69,7 @@ repro: check ## run the study of params.yaml: train, evaluate, analyze, report, 
 	@dvc repro
 	@python -m stages.next_steps
 
-confirm: $(READY) ## run the confirmatory study, 11,780 runs, in .work/confirm; writes results/confirm
+confirm: $(READY) ## run the confirmatory study, 11,780 runs; writes results/confirm
 	$(call run_copy,confirm,analyze)
 	@python -m stages.confirm
 	$(call run_copy,confirm)
