@@ -195,7 +195,8 @@ FAILS = {
 }
 
 
-# And one in which it stays open: the truth lies on a margin, or hides behind the noise
+# And one in which it stays open: the truth lies on a margin, or hides behind the noise.
+# C8: the smaller of two counts of 50 ± 5 is 50 − 5 / √π = 47.2 on the mean, as large as the next.
 OPEN = {
     "C1": World(gate_loss=lambda lc: 0.55 if lc == 0 else 0.5, spread=0.3),
     "C2": World(lc_accuracy=lambda lc: 0.2 * (lc >= 1), spread=0.3),
@@ -204,7 +205,9 @@ OPEN = {
     "C5": World(k_1_slope=0.9, spread=0.3),
     "C6": World(switch=0.2, spread=0.3),
     "C7": World(gain=lambda digit: 28 / 3 if digit in (4, 6, 9) else 1.0, spread=0.5),
-    "C8": World(base_errors=errors_as_told, spread=60.0),
+    "C8": World(
+        base_errors=lambda d, p: 47.2 if (d, p) == (9, 5) else errors_as_told(d, p), spread=5.0
+    ),
     "C9": World(
         base=lambda d: 70.0 if d == 3 else 80.0, gain=lambda d: 3.0 if d == 3 else 1.0, spread=0.1
     ),
@@ -287,14 +290,16 @@ def test_an_interval_about_the_margin_is_at_the_margin_if_it_is_narrow() -> None
 
 def test_one_expert_is_first_for_4_7_9_by_hand() -> None:
     """At ne = 3 one of two seeds has it: the first expert gets 0.9 of the images of each. At ne = 6
-    all digits are alike, with a third of their images at most."""
+    all experts get a third of the images of every digit."""
     rows = []
     for seed, (recipe, ne) in itertools.product((0, 1), itertools.product(("blog",), (3, 6))):
         for expert in range(ne):
             first = 900 if expert == 0 else 550
             counts = {f"digit_{d}": 2000 // ne for d in DIGITS}
-            if ne == 3 and seed == 0:
+            if ne == 3:
                 counts |= {f"digit_{d}": first for d in (4, 7, 9)}
+            if ne == 3 and seed == 1:  # the second expert gets the most of 4
+                counts["digit_4"] = 900 if expert == 1 else 550
             rows.append({**cell(recipe, ne, 2, 1.0, seed), "expert": expert, **counts})
     tables = build(World(), seeds=2, base_seeds=2)._replace(slots=pd.DataFrame(rows))
     (c14,) = [r for r in judged(tables) if r["id"] == "C14" and r["recipe"] == "blog"]
@@ -349,7 +354,7 @@ def test_what_pays_within_an_ne_is_found_whole() -> None:
     have it and others that do not."""
     (found, _) = results_of("C15", World(together_pays=2.0, spread=0.05))
     assert found["low"] < 2.0 < found["high"]
-    assert found["high"] - found["low"] < 0.3
+    assert found["high"] - found["low"] < 0.5
 
 
 def test_the_digits_that_gain_most_are_counted_by_seed() -> None:

@@ -160,6 +160,8 @@ def _error_shares(confusion: pd.DataFrame, digit: int) -> np.ndarray:
 def evenness(tables: Tables, recipe: str) -> Measured:
     base, experts = _base_and_experts(tables, recipe)
     ranges = [x.max(axis=1) - x.min(axis=1) for x in (experts, base)]
+    if ranges[1].mean() == 0:
+        raise MissingCellsError("base models whose digits differ in accuracy")
     fall = of_means(lambda after, before: (1 - after / before)[..., 0], *ranges)
     gains = {
         str(digit): welch(experts[digit].to_numpy(), base[digit].to_numpy()) for digit in DIGITS

@@ -176,7 +176,7 @@ def same_expert(tables: Tables, recipe: str) -> Measured:
     )
     absolute = [
         Part(
-            f"seeds with one expert first for 4, 7, 9 at ne = {ne}",
+            f"ne = {ne}: one expert first for all three",
             "of seeds",
             frequency(int(hits), int(of)),
             IT_HAPPENS,

@@ -37,7 +37,9 @@ How to read a card:
   chances to be wrong by luck: the threshold for each is raised until the chance of even one false
   verdict for a recipe is at most 5 % (Holm's correction).
 
-[protocol.md](protocol.md) has the rules in full.
+[protocol.md](protocol.md) has the rules in full. Processors differ in their instruction sets (AVX2,
+AVX-512), and results with them in their last digits; a test runs one small study on each set that
+the machine has, and requires the same verdicts.
 """
 NOT_YET = """
 > **The confirmatory study has not been run yet.** What follows are numbers of the exploratory

@@ -8,7 +8,7 @@ LEFT, RIGHT = 330, 545  # where the strips are; names stand before them, numbers
 PAD = 0.12  # of the shown range, on both sides
 INK, SOFT, COUNTS, PAPER, LINE = "#1f2933", "#616e7c", "#cfe8d5", "#ffffff", "#d3dae1"
 COLOURS = {"blog": "#b45309", "logits": "#1d4ed8", "switch": "#7c3aed"}
-LONGEST = 44  # characters of a name
+LONGEST = 50  # characters of a name
 
 
 def picture(by_recipe: dict[str, dict[str, Any]]) -> str | None:
@@ -26,7 +26,11 @@ def picture(by_recipe: dict[str, dict[str, Any]]) -> str | None:
     if not rows:
         return None
     height = TOP + ROW * len(rows) + 8
-    lines = [_row(place, recipe, part) for place, (recipe, part) in enumerate(rows)]
+    parts = [part for _, part in rows]
+    lines = [
+        _row(place, recipe, part, _scale(parts, part["unit"]))
+        for place, (recipe, part) in enumerate(rows)
+    ]
     return "\n".join(
         [
             f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" '
@@ -40,13 +44,22 @@ def picture(by_recipe: dict[str, dict[str, Any]]) -> str | None:
     )
 
 
-def _row(place: int, recipe: str, part: dict[str, Any]) -> str:
+def _ends(part: dict[str, Any]) -> list[float]:
+    return list(part["within"]) if "within" in part else [part["margin"]]
+
+
+def _scale(parts: list[dict[str, Any]], unit: str) -> tuple[float, float]:
+    """What the strips of a unit show: all of its intervals and margins, and a little more."""
+    same = [part for part in parts if part["unit"] == unit]
+    shown = [value for part in same for value in (part["low"], part["high"], *_ends(part))]
+    room = PAD * (max(shown) - min(shown)) or 1.0
+    return min(shown) - room, max(shown) + room
+
+
+def _row(place: int, recipe: str, part: dict[str, Any], scale: tuple[float, float]) -> str:
     y = TOP + ROW * place + ROW / 2
     colour = COLOURS.get(recipe, INK)
-    ends = list(part["within"]) if "within" in part else [part["margin"]]
-    first, last = min(part["low"], *ends), max(part["high"], *ends)
-    room = PAD * (last - first) or 1.0
-    first, last = first - room, last + room
+    ends, (first, last) = _ends(part), scale
 
     def at(value: float) -> str:
         return f"{LEFT + (RIGHT - LEFT) * (value - first) / (last - first):.1f}"
