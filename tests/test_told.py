@@ -40,7 +40,7 @@ def told_of(tables: Tables, folder: Path, claims: list) -> str:
         patch.setattr(Figure, "to_bytes", lambda figure: b"")
         write_report(tables, read_params(ROOT / "params.yaml"), claims, folder)
     page = (folder / "index.html").read_text(encoding="utf-8")
-    return text_of(page).replace("\N{NO-BREAK SPACE}", " ")
+    return re.sub(r"\s+", " ", text_of(page))
 
 
 def means_over_ne(recipe: str, lc: float) -> dict[float, float]:
@@ -143,7 +143,7 @@ SHAPES = {
     "rising": ([0, 1, 2, 3, 4], "the most here and the highest of the curve", False),
     "falling": ([4, 3, 2, 1, 0], "the least here and the highest of the curve", False),
     "a hump": ([0, 2, 4, 2, 0], "at its highest, lc = 0.1", True),
-    "a hump within the noise": ([0.0, 0, 0.001, 0, 0], "at its highest, lc = 0.1", False),
+    "a hump within the noise": ([0.0, 0, 0.001, 0, 0], "at its highest, lc = ", False),
     "a valley": ([4, 2, 0, 2, 3], "the least here and the highest of the curve", False),
 }
 
@@ -153,10 +153,12 @@ def test_a_curve_rises_and_turns_only_where_it_does(
     name: str, tables: Tables, tmp_path: Path
 ) -> None:
     heights, says, turns = SHAPES[name]
-    runs = cells(tables.runs, recipe="logits", k=2)
+    runs = tables.runs
     noise = np.random.default_rng(0).normal(0, 0.002, len(runs))
-    height = runs["lc"].map(dict(zip(LC, heights, strict=True))) / 100
-    told = told_of(tables._replace(runs=runs.assign(accuracy=0.9 + height + noise)), tmp_path, [])
+    made_up = 0.9 + runs["lc"].map(dict(zip(LC, heights, strict=True))) / 100 + noise
+    swept = (runs["recipe"] == "logits") & (runs["k"] == 2)
+    runs = runs.assign(accuracy=runs["accuracy"].where(~swept, made_up))
+    told = told_of(tables._replace(runs=runs), tmp_path, [])
     (sentence,) = re.findall(r"Under logits , mean over ne.*?The spread", told)
     assert says in sentence
     assert ("So the curve rises and then turns." in sentence) == turns

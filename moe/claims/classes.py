@@ -78,15 +78,15 @@ def share_of_the_gain(tables: Tables, recipe: str) -> Measured:
 
 def _share(gain: np.ndarray, digits: Sequence[int]) -> np.ndarray:
     """gain: (…, 10)."""
-    return gain[..., list(digits)].sum(-1) / gain.sum(-1)
+    return np.asarray(gain[..., list(digits)].sum(-1) / gain.sum(-1))
 
 
 def _top_threes(base: pd.DataFrame, experts: pd.DataFrame) -> dict[str, Any]:
     """Which three digits gain most within a seed, and in how many seeds, the most frequent first:
     a single run, as the source's, shows one of them."""
     gains = (experts - base).dropna()
-    sets = [sorted(row.nlargest(3).index) for _, row in gains.iterrows()]
-    counts = Counter(", ".join(map(str, three)) for three in sets)
+    largest = np.argsort(-gains.to_numpy(), axis=1, kind="stable")[:, :3]
+    counts = Counter(", ".join(map(str, three)) for three in np.sort(largest, axis=1))
     named = ", ".join(map(str, NAMED))
     most = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
     return {"seeds": len(gains), f"of them {named}": counts[named], "sets": dict(most)}
