@@ -28,7 +28,7 @@ USABLE := $(shell { .venv/bin/python -c 'import sys, pip; sys.exit(sys.version_i
 
 .DEFAULT_GOAL := help
 .PHONY: help remake setup check repro demo confirm routers report ui track cache clean clean-cache \
-	lint format test test-slow test-browser test-faults test-standard-torch bench readme
+	lint format test test-slow test-browser test-faults test-standard-torch bench docs
 
 help: ## show this list
 	@awk -F ':.*## ' '/^##@/ {printf "\n%s\n", substr($$0, 5)} \
@@ -138,9 +138,8 @@ bench: $(READY) ## measure speed, in about five minutes; writes benchmarks/resul
 	dvc repro download
 	python -m benchmarks.bench
 
-readme: $(READY) ## update README.md's numbers and table of claims from the results
-	@python -m stages.readme
-	@python -m stages.claims_page
+docs: $(READY) ## update the numbers and tables in README.md and docs/ from the results
+	@python -m stages.docs
 
 # Run the pipeline in .work/NAME with the params of studies/NAME.yaml: a copy with its own results,
 # report and dvc.lock, and the same store of finished runs, downloads, DVC cache and MLflow. Copies

@@ -1,4 +1,4 @@
-"""README.md says what is there, and what the committed results say."""
+"""README.md and docs/ say what is there, and what the committed results say."""
 
 import re
 import shutil
@@ -8,29 +8,29 @@ import pytest
 from click.testing import CliRunner
 
 from moe.recipes import RECIPES
-from stages.readme import readme
+from stages.docs import docs
 
 ROOT = Path(__file__).parent.parent
 TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
+PAGES = ("README.md", "docs/internals.md", "docs/routers.md", "docs/claims.md")
+MOST_LINES = 150
 
 
-def test_its_numbers_are_those_of_the_results(
+def test_the_numbers_are_those_of_the_results(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    reports = ("reports/claims.json", "reports/metrics.json")
-    read = (*reports, "results/routers.csv", "results/runs.csv")
+    results = ("reports/claims.json", "results/routers.csv", "results/runs.csv")
     measured = ("benchmarks/results.json", "benchmarks/equivalence.json")
-    for name in ("README.md", "docs/routers.md", *read, *measured):
+    for name in (*PAGES, *results, *measured):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         shutil.copyfile(ROOT / name, tmp_path / name)
     monkeypatch.chdir(tmp_path)
-    result = CliRunner().invoke(readme, catch_exceptions=False)
-    assert result.exit_code == 0
-    again = (tmp_path / "README.md").read_text(encoding="utf-8")
-    assert again == TEXT, "README.md is behind the results: make readme"
-    page = (tmp_path / "docs/routers.md").read_text(encoding="utf-8")
-    expected = (ROOT / "docs/routers.md").read_text(encoding="utf-8")
-    assert page == expected, "docs/routers.md is behind the recipes: make readme"
+    assert CliRunner().invoke(docs, catch_exceptions=False).exit_code == 0
+    for page in PAGES:
+        again = (tmp_path / page).read_text(encoding="utf-8")
+        assert again == (ROOT / page).read_text(encoding="utf-8"), f"{page}: run make docs"
+    for picture in (tmp_path / "docs/images/claims").glob("*.svg"):
+        assert picture.read_bytes() == (ROOT / "docs/images/claims" / picture.name).read_bytes()
 
 
 def test_the_page_of_the_routers_says_of_each_recipe_what_it_declares() -> None:
@@ -42,20 +42,24 @@ def test_the_page_of_the_routers_says_of_each_recipe_what_it_declares() -> None:
         assert ("with a capacity factor |" in rows[name]) == (name in ("switch", "gshard"))
 
 
-def test_every_recipe_is_in_its_table() -> None:
-    for name in RECIPES:
-        assert f"| `{name}` |" in TEXT
+def test_readme_is_short() -> None:
+    assert len(TEXT.splitlines()) <= MOST_LINES
 
 
-def test_every_link_and_make_target_exists() -> None:
-    for link in re.findall(r"\]\(([^)#]+)\)", TEXT):
-        assert link.startswith("http") or (ROOT / link).exists(), link
+@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", *PAGES[1:], "docs/dvc.md"])
+def test_every_link_and_make_target_exists(page: str) -> None:
+    path = ROOT / page
+    text = path.read_text(encoding="utf-8")
+    for link in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", text):
+        assert link.startswith("http") or (path.parent / link).exists(), link
     targets = re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
-    for target in re.findall(r"(?:^|`)make ([a-z-]+)", TEXT, re.MULTILINE):
+    for target in re.findall(r"(?:^|`)make ([a-z-]+)", text, re.MULTILINE):
         assert target in targets, target
 
 
-def test_the_tree_names_every_module() -> None:
-    tree = TEXT.partition("## What is where")[2]
-    for path in [*(ROOT / "moe").glob("*.py"), *(ROOT / "stages").glob("*.py")]:
-        assert path.name == "__init__.py" or path.name in tree, path
+def test_the_table_of_places_names_every_folder() -> None:
+    table = TEXT.partition("## Where things are")[2]
+    tracked = {path.name for path in ROOT.iterdir() if path.is_dir()}
+    for name in ("stages", "moe", "extensions", "studies", "results", "reports", "docs", "tests"):
+        assert name in tracked
+        assert f"`{name}/`" in table, name

@@ -4,14 +4,12 @@ and that another instruction set gives the same ones."""
 import inspect
 import json
 import re
-import shutil
 from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree
 
 import pandas as pd
 import pytest
-from click.testing import CliRunner
 
 from moe.analysis.results import read_tables
 from moe.claims import confirmatory, judged, write_claims
@@ -23,7 +21,6 @@ from moe.engine import kernel
 from moe.study.params import read_params
 from moe.study.tables import RESULTS_DIR, read_table
 from stages.analyze import analyze
-from stages.claims_page import claims_page as claims_page_command
 from stages.evaluate import evaluate
 from tests.small_studies import train, write_data, write_params
 from tests.test_claims import World, build
@@ -141,22 +138,6 @@ def test_a_picture_has_the_interval_where_it_belongs() -> None:
     assert float(green.attrib["x"]) == pytest.approx(at[1.0], abs=0.06)
     assert float(green.attrib["width"]) == pytest.approx(545 - at[1.0], abs=0.11)
     assert picture({"blog": {"verdict": "exact", "parts": [part]}}) is None
-
-
-def test_the_committed_page_is_that_of_the_committed_results(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for name in ("docs", "reports"):
-        (tmp_path / name).mkdir()
-    shutil.copy(ROOT / "docs/claims.md", tmp_path / "docs")
-    shutil.copy(ROOT / "reports/claims.json", tmp_path / "reports")
-    monkeypatch.chdir(tmp_path)
-    assert CliRunner().invoke(claims_page_command, catch_exceptions=False).exit_code == 0
-    made = [path for path in (tmp_path / "docs").rglob("*") if path.is_file()]
-    assert len(made) == 19  # the page, and a picture of each claim but C19
-    for path in made:
-        again, committed = path.read_text(), (ROOT / path.relative_to(tmp_path)).read_text()
-        assert again == committed, f"{path.name} is behind reports/claims.json: make readme"
 
 
 def test_the_protocols_counts_are_those_of_the_study() -> None:

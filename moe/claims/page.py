@@ -16,7 +16,7 @@ INTRODUCTION = """# What the source claims, and what was found
 
 The source, a blog called "Tutorial on Mixture of experts", trained one network for each setting
 and said what it saw. Here each of its sentences is tested on many networks that differ in their
-random start alone (the *seed*). This page is generated from the results (`make readme`).
+random start alone (the *seed*). This page is generated from the results (`make docs`).
 
 How to read a card:
 
