@@ -70,6 +70,7 @@ def test_every_instruction_set_gives_the_same_verdicts(
     assert {"reproduced", "open"} <= kinds  # there is something to compare
 
 
+@pytest.mark.slow
 def test_the_confirmatory_tables_are_those_of_the_study_and_decide(
     data: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
