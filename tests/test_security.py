@@ -238,10 +238,12 @@ def test_an_encoded_transfer_is_not_blown_up(
         download.download("MNIST", tmp_path)
 
 
-def test_the_explorer_s_script_makes_no_markup_of_text() -> None:
-    script = (ROOT / "reports/template/explorer.js").read_text(encoding="utf-8")
+def test_the_pages_scripts_make_no_markup_of_text() -> None:
     ways = r"\b(innerHTML|outerHTML|insertAdjacentHTML|document\.write|eval\s*\(|new Function)"
-    assert re.findall(ways, script) == []
+    scripts = list((ROOT / "reports/template").rglob("*.js"))
+    assert {"explorer.js", "page.js", "common.js"} <= {script.name for script in scripts}
+    for script in scripts:
+        assert re.findall(ways, script.read_text(encoding="utf-8")) == [], script
 
 
 def test_make_ui_leaves_a_server_to_itself() -> None:

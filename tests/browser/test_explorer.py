@@ -242,7 +242,7 @@ def test_a_picked_digit_shows_its_gates(page: Page) -> None:
     of_cell = cells(digits, recipe="logits", ne=8, k=2, lc=1).reset_index(drop=True)
     page.locator("#digits button").nth(23).click()
     row = of_cell.iloc[23]
-    expected = f"A {row['digit']}, taken for a {row['predicted']}"
+    expected = f"{row['digit']}, taken for {row['predicted']}"
     assert page.locator("#prediction").inner_text() == expected
     gates = {f"expert {e}": row[f"gate_{e}"] for e in range(8) if row[f"gate_{e}"] > 0}
     shown = [line.split("\n") for line in page.locator("#picked .gate").all_inner_texts()]

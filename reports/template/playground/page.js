@@ -106,6 +106,7 @@ function fillControls() {
 }
 
 function change(name, value) {
+  if (value === state[name]) return;
   const before = balancesByBias(state.recipe);
   const wanted = settled({ ...state, [name]: value });
   if (name === "recipe" && balancesByBias(value) !== before) wanted.lc = before ? START.lc : BIAS_STEP;
@@ -186,7 +187,9 @@ recall();
 fillControls();
 buildTour(data.facts, go);
 for (const name of Object.keys(CHOICES)) {
-  $(name).addEventListener("change", () => change(name, name === "recipe" ? $(name).value : Number($(name).value)));
+  for (const event of ["input", "change"]) {
+    $(name).addEventListener(event, () => change(name, name === "recipe" ? $(name).value : Number($(name).value)));
+  }
 }
 $("speed").addEventListener("change", () => tell("pace", { slow: $("speed").value === "slow" }));
 $("controls").addEventListener("submit", (event) => event.preventDefault());
