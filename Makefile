@@ -69,7 +69,7 @@ repro: check ## run the study of params.yaml: train, evaluate, analyze, report, 
 	@dvc repro
 	@python -m stages.next_steps
 
-confirm: $(READY) ## run the confirmatory study, 11,780 runs, in .work/confirm; writes results/confirm
+confirm: $(READY) ## run the confirmatory study, 11,780 runs; writes results/confirm
 	$(call run_copy,confirm,analyze)
 	@python -m stages.confirm
 	$(call run_copy,confirm)
@@ -140,6 +140,7 @@ bench: $(READY) ## measure speed, in about five minutes; writes benchmarks/resul
 
 readme: $(READY) ## update README.md's numbers and table of claims from the results
 	@python -m stages.readme
+	@python -m stages.claims_page
 
 # Run the pipeline in .work/NAME with the params of studies/NAME.yaml: a copy with its own results,
 # report and dvc.lock, and the same store of finished runs, downloads, DVC cache and MLflow. Copies

@@ -1,22 +1,25 @@
 """python -m benchmarks.playground: the playground in Chromium, beside the kernel and torch.
 
 All on one core, browser included, on mnist-5k. `engine` is the trainer alone, in an empty page;
-`page` is the playground as one sees it, with its tests, drawings and frames.
+`page` is the playground as one sees it, with its tests, drawings and frames. Rates are per second
+of the core's time that the process and its browser had, so that other programs hardly matter.
 """
 
 import contextlib
 import os
 import shutil
 import statistics
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import click
+import psutil
 from playwright.sync_api import Page, sync_playwright
 
 from benchmarks import ours, rivals
-from benchmarks.timing import Case, Take, Way, clocked, side_by_side
+from benchmarks.timing import Case, Take, Way, clocked
 from moe.data.dataset import Dataset
 from moe.data.sets import dataset_named
 from moe.report.playground import TRAINER
@@ -80,13 +83,28 @@ def engine_in(page: Page) -> Way:
 
 
 def pace_of_page(page: Page, trial: Trial, seconds: float) -> float:
-    """Epochs per second of the playground itself, at full speed."""
+    """Epochs per second of the playground itself, at full speed, per second of the core's time."""
     page.goto(f"{PLAYGROUND.resolve().as_uri()}#recipe=logits&ne={trial.ne}&k={trial.k}&lc=1")
     page.reload()
     page.wait_for_function("document.querySelector('#test-accuracy').dataset.value > 0")
     page.locator("#play").click()
     page.wait_for_function("+document.querySelector('#epoch').dataset.value >= 10", timeout=60_000)
-    return page.evaluate(PACE, seconds)
+    pace, share = share_of_core(lambda: page.evaluate(PACE, seconds))
+    return pace / share
+
+
+def share_of_core(work: Callable[[], float]) -> tuple[float, float]:
+    """What the work returns, and the share of a core's time that it had meanwhile."""
+    begin, cpu = time.perf_counter(), cpu_seconds()
+    result = work()
+    return result, (cpu_seconds() - cpu) / (time.perf_counter() - begin)
+
+
+def cpu_seconds() -> float:
+    """Of this process and of all that it has started and that still runs."""
+    this = psutil.Process()
+    times = [process.cpu_times() for process in (this, *this.children(recursive=True))]
+    return sum(time.user + time.system for time in times)
 
 
 @contextlib.contextmanager
@@ -119,13 +137,20 @@ def main(rounds: int, seconds: float) -> None:
                 "kernel": ours.WAYS["kernel"],
                 "torch, plain loop": rivals.WAYS["module"],
             }
-            costs = side_by_side(ways, Case(trial, 1, data, settings), rounds, seconds)
+            case = Case(trial, 1, data, settings)
+            takes = {name: way(case) for name, way in ways.items()}
+            rates: dict[str, list[float]] = {name: [] for name in takes}
+            for turn in range(rounds + 1):  # the first warms up
+                for name, take in takes.items():
+                    ms, share = share_of_core(lambda take=take: take(seconds).ms)
+                    if turn:
+                        rates[name].append(1000 / ms / share / steps)
+            rates["page"] = [pace_of_page(page, trial, seconds) for _ in range(rounds)]
             print(f"{trial}, batches of {settings.batch_size}")
-            for way, cost in costs.items():
-                epochs = 1000 / cost.ms / steps
-                print(f"  {way}: {epochs:.1f} epochs/s, {epochs * len(data.train_x):,.0f} images/s")
-            paces = [pace_of_page(page, trial, seconds) for _ in range(rounds)]
-            print(f"  page: {statistics.median(paces):.1f} epochs/s")
+            for name, measured in rates.items():
+                rate = statistics.median(measured)
+                images = rate * len(data.train_x)
+                print(f"  {name}: {rate:.1f} epochs/s, {images:,.0f} images/s")
 
 
 if __name__ == "__main__":

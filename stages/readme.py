@@ -6,7 +6,6 @@ from pathlib import Path
 from textwrap import fill
 from typing import Any
 
-from moe.claims.judge import SYMBOLS
 from stages.command import command
 
 README = Path("README.md")
@@ -26,7 +25,6 @@ def readme() -> None:
     text = README.read_text(encoding="utf-8")
     contents = {
         "result": result(claims, metrics),
-        "claims": table(claims),
         "routers": routers(),
         "speed": speed(benchmark) + "\n" + equal(equivalence["found"]),
     }
@@ -78,26 +76,15 @@ is the study again, reconstructed from its sentences: {metrics["runs"]:,} runs o
   reaches it is exactly 0, in every run and at every step: a softmax over one kept logit is 1.
   Weighting with the plain probability, as Switch Transformers does, gives
   {c6["estimate"]:+.2f} points [{c6["low"]:.2f}, {c6["high"]:.2f}] over `logits` there.
-- **The source's experts end in a softmax before a cross entropy that takes logits.** That double
-  softmax is why its base models miss whole digits: with it, some digit is below 50 % in
-  {shown["blog"]}; without it, in {shown["logits"]}.
+- **A softmax too many makes base models miss whole digits.** In the code that the source names as
+  its inspiration, each expert ends in a softmax, before a cross entropy that takes logits. We
+  reconstruct that the source did the same (`blog`). With it, some digit is below 50 % in
+  {shown["blog"]}; without it (`logits`), in {shown["logits"]}.
 - **The weight of the gate loss helps, up to a point.** Mean accuracy over ne at k = 2 under
   `logits`, in per cent: {curve_shown}.
 - The best trial, `{best_trials(runs)[best]}`, reaches {metrics["best"][best]:.2%}.
 
 """
-
-
-def table(claims: dict[str, Any]) -> str:
-    """A row for each claim and recipe."""
-    rows = ["| id | the source's claim | recipe | estimate [95 %] | verdict |", "| --- " * 5 + "|"]
-    for name, by_recipe in claims.items():
-        for recipe, claim in by_recipe.items():
-            note = f" ({claim['note']})" if claim["note"] else ""
-            shown = claim["shown"].replace("|", "\\|")
-            verdict = f"{SYMBOLS[claim['verdict']]} {claim['verdict']}"
-            rows.append(f"| {name} | {claim['claim']} | {recipe} | {shown} | {verdict}{note} |")
-    return "\n".join(rows) + "\n"
 
 
 def recipes() -> str:

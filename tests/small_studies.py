@@ -5,6 +5,7 @@ import json
 import re
 import shutil
 import warnings
+from collections.abc import Callable, Sequence
 from html import unescape
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,7 +22,7 @@ from moe.analysis.results import Tables, read_tables
 from moe.claims import judged
 from moe.data.dataset import Dataset
 from moe.data.idx import write_idx
-from moe.engine import HISTORY, fused
+from moe.engine import HISTORY, Trained, fused
 from moe.figures import Figure
 from moe.figures.drawn import own_style
 from moe.model.weights import HISTORY_FILE, WEIGHTS_DIR, weights_file
@@ -29,8 +30,9 @@ from moe.report.explorer import write_explorer
 from moe.report.page import TEMPLATE_DIR, write_report
 from moe.study.grid import runs_of
 from moe.study.params import Params, read_params
-from moe.study.runs import RUN_KEYS
+from moe.study.runs import RUN_KEYS, Run
 from moe.study.tables import RESULTS_DIR, write_table
+from moe.study.train_settings import Train
 from stages.analyze import analyze
 from stages.evaluate import evaluate
 
@@ -74,13 +76,20 @@ def write_params(folder: Path, sweeps: list[dict[str, Any]], **train: Any) -> Pa
     return read_params(folder / "params.yaml")
 
 
-def train(params: Params) -> None:
+Trainer = Callable[[Sequence[Run], Dataset, Train], list[Trained]]
+
+
+def by_fused(runs: Sequence[Run], data: Dataset, settings: Train) -> list[Trained]:
+    return fused.train(runs, data, settings, torch.device("cpu"))
+
+
+def train(params: Params, trainer: Trainer = by_fused) -> None:
     """What the stage train leaves, without its store."""
     runs, data = runs_of(params.sweeps), Dataset()
     trained = {}
     for recipe in dict.fromkeys(run.recipe for run in runs):
         of_recipe = [run for run in runs if run.recipe == recipe]
-        results = fused.train(of_recipe, data, params.train, torch.device("cpu"))
+        results = trainer(of_recipe, data, params.train)
         trained |= dict(zip(of_recipe, results, strict=True))
     WEIGHTS_DIR.mkdir()
     for seed in {run.seed for run in runs}:

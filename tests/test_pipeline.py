@@ -70,9 +70,8 @@ class Copy:
     def tracked(self) -> pd.DataFrame:
         """Every MLflow run, with its level."""
         mlflow.set_tracking_uri(self.environment["MLFLOW_TRACKING_URI"])
-        experiment = mlflow.get_experiment_by_name("moe-mnist")
-        assert experiment is not None
-        frame = mlflow.search_runs([experiment.experiment_id], output_format="pandas")
+        names = [f"moe-mnist{of}" for of in ("", "-runs", "-studies")]
+        frame = mlflow.search_runs(experiment_names=names, output_format="pandas")
         assert isinstance(frame, pd.DataFrame)
         return frame
 

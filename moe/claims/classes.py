@@ -85,8 +85,8 @@ def _top_threes(base: pd.DataFrame, experts: pd.DataFrame) -> dict[str, Any]:
     """Which three digits gain most within a seed, and in how many seeds, the most frequent first:
     a single run, as the source's, shows one of them."""
     gains = (experts - base).dropna()
-    sets = [sorted(row.nlargest(3).index) for _, row in gains.iterrows()]
-    counts = Counter(", ".join(map(str, three)) for three in sets)
+    largest = np.argsort(-gains.to_numpy(), axis=1, kind="stable")[:, :3]
+    counts = Counter(", ".join(map(str, three)) for three in np.sort(largest, axis=1))
     named = ", ".join(map(str, NAMED))
     most = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
     return {"seeds": len(gains), f"of them {named}": counts[named], "sets": dict(most)}
@@ -160,6 +160,8 @@ def _error_shares(confusion: pd.DataFrame, digit: int) -> np.ndarray:
 def evenness(tables: Tables, recipe: str) -> Measured:
     base, experts = _base_and_experts(tables, recipe)
     ranges = [x.max(axis=1) - x.min(axis=1) for x in (experts, base)]
+    if ranges[1].mean() == 0:
+        raise MissingCellsError("base models whose digits differ in accuracy")
     fall = of_means(lambda after, before: (1 - after / before)[..., 0], *ranges)
     gains = {
         str(digit): welch(experts[digit].to_numpy(), base[digit].to_numpy()) for digit in DIGITS

@@ -82,19 +82,24 @@ def experts_per_digit(tables: Tables, recipe: str) -> Measured:
     return Measured(parts, agreeing)
 
 
+def _slots(tables: Tables, recipe: str, ne: int) -> tuple[list[int], np.ndarray]:
+    """The seeds of ne at k = 2, lc = 1, and their slots (seeds, ne, 10)."""
+    slots = cells(tables.slots, recipe=recipe, ne=ne, k=2, lc=1.0).sort_values(["seed", "expert"])
+    return slots["seed"].unique().tolist(), counts_of(slots, "digit").reshape(-1, ne, len(DIGITS))
+
+
 def _by_measure(tables: Tables, recipe: str, ne: int) -> dict[str, pd.DataFrame]:
     """For each measure of spread a row per seed: experts_per_class, classes_per_expert."""
-    slots = cells(tables.slots, recipe=recipe, ne=ne, k=2, lc=1.0).sort_values("expert")
-    if slots["seed"].nunique() < 2:
+    seeds, slots = _slots(tables, recipe, ne)
+    if len(seeds) < 2:
         raise MissingCellsError(f"two seeds of ne = {ne} at k = 2, lc = 1")
-    of_run = {seed: counts_of(rows, "digit") for seed, rows in slots.groupby("seed")}
     return {
         name: pd.DataFrame(
             {
-                "experts_per_class": [spread.per_class(x, measure) for x in of_run.values()],
-                "classes_per_expert": [spread.per_expert(x, measure) for x in of_run.values()],
+                "experts_per_class": [spread.per_class(x, measure) for x in slots],
+                "classes_per_expert": [spread.per_expert(x, measure) for x in slots],
             },
-            index=list(of_run),
+            index=seeds,
         )
         for name, measure in spread.MEASURES.items()
     }
@@ -171,7 +176,7 @@ def same_expert(tables: Tables, recipe: str) -> Measured:
     )
     absolute = [
         Part(
-            f"seeds with one expert first for 4, 7, 9 at ne = {ne}",
+            f"ne = {ne}: one expert first for all three",
             "of seeds",
             frequency(int(hits), int(of)),
             IT_HAPPENS,
@@ -230,24 +235,30 @@ def _triples(tables: Tables, recipe: str) -> pd.DataFrame:
 
     At ne = 2 and k = 2 every expert gets everything, and all triples are equal.
     """
-    slots = cells(tables.slots, recipe=recipe, k=2, lc=1.0)
-    slots = slots[slots["ne"] > 2].sort_values("expert")
-    rows = []
-    for (seed, ne), of_run in slots.groupby(["seed", "ne"]):
-        counts = counts_of(of_run, "digit")
-        shares = counts / counts.sum(0)
-        shared = shares[:, TRIPLES].min(2).sum(0)
-        ours = shared[TRIPLES.index(TRIPLE)]
-        percentile = ((shared < ours).sum() + ((shared == ours).sum() - 1) / 2) / (len(TRIPLES) - 1)
-        first = {int(shares[:, digit].argmax()) for digit in TRIPLE}
-        same = len(first) == 1
+    present = cells(tables.slots, recipe=recipe, k=2, lc=1.0)["ne"].unique()
+    tables_of_ne = []
+    for ne in sorted(int(ne) for ne in present if ne > 2):
+        seeds, counts = _slots(tables, recipe, ne)
+        shares = counts / counts.sum(1, keepdims=True)  # (seeds, ne, 10)
+        shared = shares[:, :, TRIPLES].min(-1).sum(1)  # (seeds, triples)
+        ours = shared[:, [TRIPLES.index(TRIPLE)]]
+        below, equal = (shared < ours).sum(1), (shared == ours).sum(1)
+        of_triple = shares[:, :, TRIPLE]
+        first = of_triple.argmax(1)  # (seeds, 3): the expert with the most images of each
+        same = (first == first[:, :1]).all(1)
         # Two slots an image: half of the images are a quarter of the slots.
-        most = bool((shares[:, TRIPLE].max(0) > 1 / 4).all())
-        row = {"seed": seed, "ne": ne, "percentile": percentile}
-        rows.append({**row, "same_expert": same, "has_most": same and most})
-    if not rows:
+        most = (of_triple.max(1) > 1 / 4).all(1)
+        columns = {
+            "seed": seeds,
+            "ne": ne,
+            "percentile": (below + (equal - 1) / 2) / (len(TRIPLES) - 1),
+            "same_expert": same,
+            "has_most": same & most,
+        }
+        tables_of_ne.append(pd.DataFrame(columns))
+    if not tables_of_ne:
         raise MissingCellsError("ne > 2 at k = 2, lc = 1")
-    return pd.DataFrame(rows)
+    return pd.concat(tables_of_ne, ignore_index=True)
 
 
 @claim(

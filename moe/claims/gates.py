@@ -126,7 +126,7 @@ def network_loss_over_lc(tables: Tables, recipe: str) -> Measured:
 @claim(
     "C5",
     words="k = 1 is the odd one out: more experts do not help there.",
-    quote="The paper Switch-Transformers propose a way to train MOEs with … (k = 1)",
+    quote="The paper Switch-Transformers propose a way to train MOEs with …",
     measured="slope of accuracy on log2 ne at k = 2 less that at k = 1; lc = 1, all seeds of each "
     "k",
     margin="above 0.1 points per doubling",

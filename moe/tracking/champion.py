@@ -27,7 +27,7 @@ from moe.model.weights import read_models
 from moe.recipes import EXTENSIONS
 from moe.study.runs import Trial, digest
 from moe.tracking.notes import NOTE, champion_note, model_note, of_trial
-from moe.tracking.records import best_trial, trial_name
+from moe.tracking.records import as_params, best_trial, trial_name
 from moe.tracking.study import Study
 
 ALIAS = "champion"
@@ -94,7 +94,7 @@ def _log_model(trial: Trial, seed: int, run_id: str, content: str, note: str) ->
             signature=infer_signature(example, example[:, :CLASSES]),
             input_example=example,
             pip_requirements=[_requirement(name) for name in NEEDED_TO_PREDICT],
-            params={name: str(value) for name, value in trial._asdict().items()},
+            params=as_params(trial._asdict()),
             tags={"content": content, NOTE: note},
         )
 
@@ -123,7 +123,7 @@ def _register(
     source = f"models:/{model.model_id}"
     of_study = [one for one in versions if one.tags.get("study") == study.short]
     if not any(one.source == source for one in of_study):
-        tags = {"study": study.short, "trial": trial_name(trial), "accuracy": repr(accuracy)}
+        tags = {"study": study.short, "trial": trial_name(trial), "accuracy": f"{accuracy:.6g}"}
         note = model.tags[NOTE]
         run_id, model_id = model.source_run_id, model.model_id
         store.create_model_version(name, source, run_id, tags, description=note, model_id=model_id)

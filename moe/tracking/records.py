@@ -57,7 +57,7 @@ def trial_records(runs: pd.DataFrame) -> Iterator[Record]:
         metrics: dict[str, float] = {}
         for column in _measures(runs):
             mean, low, high = mean_with_interval(of_trial[column].to_numpy(float))
-            metrics[_metric(column)] = float(mean)
+            metrics[_metric(column)] = float(f"{mean:.6g}")  # the digits of the tables
             if len(of_trial) > 1 and not _is_of_class(column):
                 # A share's interval by Student's t may leave the range of a share; no measure
                 # is negative.

@@ -1,7 +1,7 @@
 """Where MLflow keeps its runs: MLFLOW_TRACKING_URI, or the SQLite database mlflow.db.
 
-A SQLite database is created whole or not at all, its path may hold any character, and its artifacts
-are in the folder mlruns beside it, also after both have been moved.
+A SQLite database is created whole or not at all. Its artifacts are in the folder mlruns beside it,
+also after both have been moved. The path of the working folder may hold "%", "?" and "#".
 """
 
 import contextlib
@@ -15,7 +15,7 @@ import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import unquote
 
 import mlflow
 from filelock import FileLock
@@ -28,6 +28,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from moe.errors import UserError, without_secrets
 
+VARIABLE = "MLFLOW_TRACKING_URI"
 DEFAULT_URI = "sqlite:///mlflow.db"
 LOCKS = Path(".cache")
 LONGEST_REASON = 300  # characters of an error of MLflow in ours
@@ -79,13 +80,18 @@ def command() -> str:
 
 
 def _configured_uri() -> str:
-    return os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT_URI
+    return os.environ.get(VARIABLE) or DEFAULT_URI
 
 
 def client() -> MlflowClient:
     """A client of the configured store; a SQLite database that is missing is created."""
-    uri = tracking_uri()
+    configured, uri = os.environ.get(VARIABLE), tracking_uri()
     mlflow.set_tracking_uri(uri)
+    # It also sets the variable, where the quoted URI would be quoted again.
+    if configured is None:
+        os.environ.pop(VARIABLE, None)
+    else:
+        os.environ[VARIABLE] = configured
     return MlflowClient(uri)
 
 
@@ -98,9 +104,12 @@ def tracking_uri() -> str:
     path, query = database
     if path.name in ("", ":memory:"):
         raise MlflowException("a database in memory is lost at once; name a file")
+    if unquote(str(path.resolve())) != str(path.resolve()):
+        raise MlflowException("MLflow cannot keep artifacts in a path with an escape such as %20")
     _create_database(path)
-    # Unquoted by SQLAlchemy. "?" would begin a query, and "%41" would be read as "A".
-    return f"sqlite:///{quote(str(path), safe='/ ')}{query and f'?{query}'}"
+    # "?" would begin a query and "%" an escape: none is left where the working folder has them.
+    local = os.path.relpath(path) if set("%?#") & set(str(path)) else path
+    return f"sqlite:///{local}{query and f'?{query}'}"
 
 
 def database_of(uri: str) -> tuple[Path, str] | None:

@@ -70,10 +70,15 @@ def _log(
     # MLflow shows the value of the greatest step. It would be that of the latest time, but clocks
     # are set back, and differ between machines.
     points = store.get_metric_history(run_id, "runs")
+    present = store.get_run(run_id).data.metrics  # of a sync that was cut off
     step, now = max((point.step + 1 for point in points), default=0), _milliseconds()
     store.log_batch(
         run_id,
-        [Metric(name, value, now, step) for name, value in metrics.items()],
+        [
+            Metric(name, value, now, step)
+            for name, value in metrics.items()
+            if present.get(name) != value
+        ],
         [Param(name, str(value)) for name, value in asdict(study.params.train).items()],
     )
     store.log_inputs(run_id, dataset_inputs(study.dataset, results.data))

@@ -148,6 +148,7 @@ def study_run(params: Params) -> Any:
 
 
 def models() -> list[Any]:
+    client()  # of the store that the variable names now
     experiments = [found.experiment_id for found in mlflow.search_experiments()]
     return mlflow.search_logged_models(experiment_ids=experiments, output_format="list")
 
@@ -245,7 +246,7 @@ def write_working_folder(folder: Path, params: Params, results: Results) -> None
     tree["data"]["dataset"] = "mnist-5k"
     tree["sweeps"] = [
         {"name": "small", "recipe": list(sweep.recipe), "ne": list(sweep.ne)}
-        | {"k": list(sweep.k), "lc": list(sweep.lc), "seeds": sweep.seeds}
+        | {"k": list(sweep.k), "lc": list(sweep.lc), "seeds": len(sweep.seeds)}
     ]
     tree["train"] = {
         name: value for name, value in vars(SETTINGS).items() if name != "capacity_factor"

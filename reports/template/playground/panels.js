@@ -159,12 +159,10 @@ const placeOn = (width, height) => ([x, y]) => [MARGIN + x / 1000 * (width - 2 *
 function showMap(frame, places, labels, picked, asked) {
   const { context, width, height } = fresh($("map")), place = placeOn(width, height);
   Object.assign(context, { font: "600 10px system-ui, DejaVu Sans, sans-serif", textAlign: "center", textBaseline: "middle" });
-  const hues = [...frame.on.keys()].map(expertColour);
-  for (let n = 0; n < labels.length; n++) {
-    const [x, y] = place(places[n]), expert = frame.favourite[n];
+  for (const expert of frame.on.keys()) {
     context.globalAlpha = picked === null || picked === expert ? 1 : 0.12;
-    context.fillStyle = hues[expert];
-    context.fillText(labels[n], x, y);
+    context.fillStyle = expertColour(expert);
+    for (let n = 0; n < labels.length; n++) if (frame.favourite[n] === expert) context.fillText(labels[n], ...place(places[n]));
   }
   context.globalAlpha = 1;
   if (asked !== null) ring(context, ...place(places[asked]), 9, colour("ink"), 2.5);

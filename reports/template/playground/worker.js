@@ -2,7 +2,7 @@
 /* The trainer, in a thread of its own. The page sends what to do; back go frames: all that a panel may
 want to show, as often as the page keeps up, 30 a second at most. */
 
-const FRAME_MS = 33, CALM_FRAME_MS = 500; // calm: for those who asked for less motion
+const FRAME_MS = 33, LONGEST_FRAME_MS = 100, CALM_FRAME_MS = 500; // calm: for those who asked for less motion
 const SLICE_MS = 8; // of training, before the next look at the messages
 const LOOK_SHARE = 0.2; // of the time, at most, goes into looking at the test set
 const SLOW_STEPS = 1, RAMP_STEPS = 15; // steps in a frame of 33 ms: slow; after how many it takes twice as many
@@ -10,8 +10,8 @@ const SLOW_STEPS = 1, RAMP_STEPS = 15; // steps in a frame of 33 ms: slow; after
 let train, test, settings, run, model, start, noise, draws, order;
 let playing = false, seen = true, slow = false, calm = false, hidden = false, diverged = false, ticking = false;
 // epoch, taken: epochs done, and steps of the next one; left: steps asked for while it pauses; quota: steps
-// until the next frame; shown: the model's steps at the last one.
-let epoch = 0, taken = 0, left = 0, quota = 0, shown = 0, nextFrame = 0, drawn = null, recent = [];
+// until the next frame; shown: the model's steps at the last one; stepMs: how long a step takes, lately.
+let epoch = 0, taken = 0, left = 0, quota = 0, shown = 0, stepMs = 0, nextFrame = 0, drawn = null, recent = [];
 
 const commands = {
   async data({ packed, labels, trainCount }) {
@@ -59,8 +59,9 @@ soon.port1.onmessage = tick;
 function tick() {
   ticking = Boolean(busy());
   if (!ticking) return model && model.steps !== shown && sendFrame();
-  const until = performance.now() + SLICE_MS;
-  while (quota > 0 && busy() && performance.now() < until) step();
+  const begun = performance.now(), before = model.steps;
+  while (quota > 0 && busy() && performance.now() < begun + SLICE_MS) step();
+  if (model.steps > before) stepMs += 0.1 * ((performance.now() - begun) / (model.steps - before) - stepMs);
   if (seen && performance.now() >= nextFrame) sendFrame();
   return quota > 0 ? soon.port2.postMessage(null) : setTimeout(tick, 3);
 }
@@ -95,7 +96,9 @@ function sendFrame(more = {}) {
     trainAccuracy: recent.length ? mean("right") / settings.batchSize : null,
     networkLoss: mean("networkLoss"), gateLoss: mean("gateLoss"), routerNorm: mean("routerNorm"),
     ...look(model, test), router: model.rows(), on: model.on.slice(), answer: drawn && answer(model, drawn) };
-  const interval = Math.max(calm ? CALM_FRAME_MS : FRAME_MS, (performance.now() - begun) / LOOK_SHARE);
+  // At full speed a frame for each epoch: drawing more would only take time from training.
+  const epochMs = quota === Infinity ? Math.min(LONGEST_FRAME_MS, stepMs * stepsPerEpoch()) : 0;
+  const interval = Math.max(calm ? CALM_FRAME_MS : FRAME_MS, epochMs, (performance.now() - begun) / LOOK_SHARE);
   nextFrame = begun + interval;
   [shown, seen, quota] = [model.steps, false, stepsWithin(interval)];
   postMessage(frame, [frame.router, frame.received, frame.favourite, frame.predicted].map((array) => array.buffer));
