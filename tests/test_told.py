@@ -144,6 +144,7 @@ SHAPES = {
     "falling": ([4, 3, 2, 1, 0], "the least here and the highest of the curve", False),
     "a hump": ([0, 2, 4, 2, 0], "at its highest, lc = 0.1", True),
     "a hump within the noise": ([0.0, 0, 0.001, 0, 0], "at its highest, lc = ", False),
+    "a rise, then flat": ([0, 2, 4, 3.97, 3.95], "at its highest, lc = 0.1", False),
     "a valley": ([4, 2, 0, 2, 3], "the least here and the highest of the curve", False),
 }
 

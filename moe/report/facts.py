@@ -227,7 +227,7 @@ def _routers(tables: Tables, params: Params) -> dict[str, Any] | None:
     if runs.empty:
         return None
     rows: list[dict[str, Any]] = [
-        {name: None if value != value else value for name, value in row.items()}
+        {str(name): None if value != value else value for name, value in row.items()}
         for row in at_most_experts(runs).to_dict("records")
     ]
     of_1 = [row for row in rows if row["k"] == 1 and row["router_grad_norm"] is not None]
