@@ -10,6 +10,7 @@ from pathlib import Path
 from textwrap import fill
 from typing import Any
 
+from moe.claims.judge import SYMBOLS
 from stages.command import command
 
 README = Path("README.md")
@@ -86,7 +87,7 @@ def result(claims: dict[str, Any]) -> str:
         "`logits`.",
         "**A double softmax loses whole digits.** As reconstructed from the code that the source "
         "names, its experts end in a softmax before a cross entropy that takes logits. With it, "
-        f"some digit is below 50 % in {shown['blog']}; without it, in {shown['logits']}. The "
+        f"some digit is below 50% in {shown['blog']}; without it, in {shown['logits']}. The "
         "source's weak digits are consistent with it.",
         "**The gate loss helps, up to a point.** Test accuracy at k = 2 under `logits`, mean over "
         f"ne, in per cent: {values}.",
@@ -100,14 +101,14 @@ def result(claims: dict[str, Any]) -> str:
         f"intervals, every figure regenerated, every claim tested ({verdicts(claims)})."
     )
     picture = "![Test accuracy over the number of experts](reports/figures/effect-of-k.svg)"
-    return f"\n{fill(intro, 98)}\n\n{picture}\n\n{wrapped}\n\n"
+    return f"{fill(intro, 98)}\n\n{picture}\n\n{wrapped}\n"
 
 
 def verdicts(claims: dict[str, Any]) -> str:
     """How many of each, such as "16 reproduced, 4 contradicted"."""
     all_of = [claim for of_claim in claims.values() for claim in of_claim.values()]
     found = [claim["verdict"] for claim in all_of]
-    counted = ", ".join(f"{found.count(name)} {name}" for name in dict.fromkeys(sorted(found)))
+    counted = ", ".join(f"{found.count(name)} {name}" for name in SYMBOLS if name in found)
     confirmed = all(claim["confirmatory"] for claim in all_of)
     study = "on fresh seeds" if confirmed else "exploratory seeds"
     return f"{counted}; {study}, [docs/claims.md](docs/claims.md)"
@@ -140,7 +141,7 @@ def speed_in_brief(found: dict[str, Any]) -> str:
     """What `make bench` measured, in one sentence."""
     text = (
         "A training step in the C kernel takes "
-        f"{found['kernel_vs_module_per_core']:.0f} times less than in the usual sparse-dispatch "
+        f"{found['kernel_vs_module_per_core']:.0f} times less time than in the usual sparse-dispatch "
         f"module on one core, {found['kernel_vs_dataloader_per_core']:.0f} times less than with a "
         "DataLoader ([docs/internals.md](docs/internals.md#speed), `make bench`)."
     )

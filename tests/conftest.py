@@ -1,6 +1,7 @@
 """Data sets that many tests share, and one run trained the slow, obvious way."""
 
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -39,6 +40,14 @@ def _mirror(variable: str) -> Path:
     if os.environ.get("CI"):
         pytest.fail(f"{variable} names no folder with the four files, and CI must run this test")
     pytest.skip(f"needs {variable}, a folder with the four files")
+
+
+@pytest.fixture(autouse=True)
+def _search_path() -> Iterator[None]:
+    """A model that MLflow loads puts its own copy of the package first, also for new processes."""
+    before = list(sys.path)
+    yield
+    sys.path[:] = before
 
 
 @pytest.fixture(autouse=True)

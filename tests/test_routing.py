@@ -109,8 +109,9 @@ def test_counts_of_a_real_router_against_a_loop() -> None:
 def test_routes_are_those_of_evaluation() -> None:
     # gshard keeps both experts whatever its capacity, and shazeer adds no noise.
     x = torch.rand(50, 20)
-    for recipe in ("gshard", "shazeer"):
-        model = MoE(20, 6, 10, num_experts=5, top_k=2, recipe=recipe, seed=0, capacity_factor=0.1)
+    for recipe, capacity in (("gshard", 0.1), ("shazeer", None)):
+        sizes = {"num_experts": 5, "top_k": 2, "capacity_factor": capacity}
+        model = MoE(20, 6, 10, recipe=recipe, seed=0, **sizes)
         routed = routing.route(model.eval(), x)
         assert (routed.chosen.sum(1) == 2).all()
         assert (routed.chosen == routing.route(model, x).chosen).all()
