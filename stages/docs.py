@@ -139,11 +139,11 @@ def recipes() -> str:
 
 def speed_in_brief(found: dict[str, Any]) -> str:
     """What `make bench` measured, in one sentence."""
+    module, dataloader = (found[f"kernel_vs_{name}_per_core"] for name in ("module", "dataloader"))
     text = (
-        "A training step in the C kernel takes "
-        f"{found['kernel_vs_module_per_core']:.0f} times less time than in the usual sparse-dispatch "
-        f"module on one core, {found['kernel_vs_dataloader_per_core']:.0f} times less than with a "
-        "DataLoader ([docs/internals.md](docs/internals.md#speed), `make bench`)."
+        f"A training step in the C kernel takes {module:.0f} times less time than in the usual "
+        f"sparse-dispatch module on one core, {dataloader:.0f} times less than with a DataLoader "
+        "([docs/internals.md](docs/internals.md#speed), `make bench`)."
     )
     return fill(text, 98, break_on_hyphens=False) + "\n"
 

@@ -44,6 +44,7 @@ def test_runs_that_are_all_the_same_are_equivalent() -> None:
     assert not verdict(np.full(30, 0.2))["equivalent"]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(
     not kernel.available() and not os.environ.get("CI"), reason=f"no kernel: {kernel.why_not()}"
 )

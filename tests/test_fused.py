@@ -220,6 +220,7 @@ def test_a_step_works_on_buffers_that_stay_where_they_are(recipe: str, mnist_5k:
     assert places() == before
 
 
+@pytest.mark.slow
 def test_bf16_products_stay_close_and_leave_the_router_s_logits_alone(mnist_5k: Dataset) -> None:
     runs = [Run("logits", ne, 2, 1.0, seed) for ne in (2, 4, 8) for seed in range(4)]
     longer = replace(FIFTY_STEPS, epochs=10)
@@ -245,6 +246,7 @@ def test_bf16_products_stay_close_and_leave_the_router_s_logits_alone(mnist_5k: 
     assert not torch.equal(stacks[0].hidden, stacks[1].hidden)
 
 
+@pytest.mark.slow
 def test_memory_for_a_stack_is_bounded_by_what_is_reckoned() -> None:
     """The peak of a process with 400 and with 1,600 experts: the growth is that of 1,200."""
     code = (

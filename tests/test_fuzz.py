@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from moe.data.idx import DataError, read_idx, write_idx
 from moe.study.params import Params, ParamsError, read_params
 
+pytestmark = pytest.mark.slow
 CASES = settings(
     max_examples=5_000, deadline=None, database=None, suppress_health_check=list(HealthCheck)
 )

@@ -117,6 +117,7 @@ def test_every_parameter_is_that_of_the_layer_trained_alone(
     assert_like_alone(runs_of(recipe), mnist_5k, FIFTY_STEPS, cache)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("hidden", [7, 33, 70])
 def test_the_same_with_other_widths_blank_images_and_inputs_of_the_test_alone(
     hidden: int, odd: Dataset, cache: Path

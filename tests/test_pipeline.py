@@ -163,6 +163,7 @@ def test_dvc_shows_its_metrics_in_few_columns(small: Copy) -> None:
     assert max(map(len, shown)) <= 100
 
 
+@pytest.mark.slow
 def test_dvc_draws_its_plots_for_any_study(small: Copy) -> None:
     """This one has no lc but 1, no recipe `logits`."""
     done = small.run("dvc", "plots", "show", "--json")
@@ -185,6 +186,7 @@ def test_again_it_does_nothing(small: Copy) -> None:
     assert "Data and pipelines are up to date" in small.repro()
 
 
+@pytest.mark.slow
 def test_the_report_renders_to_the_same_bytes_from_tables_alone(small: Copy) -> None:
     before = small.outputs()
     for gone in ("weights", "data", ".cache", ".dvc/cache"):
@@ -195,6 +197,7 @@ def test_the_report_renders_to_the_same_bytes_from_tables_alone(small: Copy) -> 
         shutil.move(small.folder / f"away-{gone.replace('/', '-')}", small.folder / gone)
 
 
+@pytest.mark.slow
 def test_one_more_ne_trains_its_cells_alone(small: Copy) -> None:
     before = pd.read_csv(small.folder / "results/runs.csv")
     small.params(sweeps=sweep(ne=[1, 2, 3]))
@@ -205,6 +208,7 @@ def test_one_more_ne_trains_its_cells_alone(small: Copy) -> None:
     pd.testing.assert_frame_equal(after[after["ne"] < 3].reset_index(drop=True), before)
 
 
+@pytest.mark.slow
 def test_a_lost_output_comes_back_without_training(small: Copy) -> None:
     before = small.outputs()
     shutil.rmtree(small.folder / "weights")
@@ -213,6 +217,7 @@ def test_a_lost_output_comes_back_without_training(small: Copy) -> None:
     assert small.outputs() == before
 
 
+@pytest.mark.slow
 def test_bad_params_cost_nothing(small: Copy) -> None:
     before = small.outputs()
     good = (small.folder / "params.yaml").read_bytes()
@@ -226,6 +231,7 @@ def test_bad_params_cost_nothing(small: Copy) -> None:
     (small.folder / "params.yaml").write_bytes(good)
 
 
+@pytest.mark.slow
 def test_a_study_on_all_of_mnist(mirror: Path, tmp_path: Path) -> None:
     copy = Copy(tmp_path, mirror)
     copy.params(sweeps=sweep(recipe=["logits"], seeds=1), train={"epochs": 1})

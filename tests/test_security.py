@@ -73,6 +73,7 @@ def test_a_pickle_in_the_store_is_set_aside(tmp_path: Path) -> None:
 # --- downloads
 
 
+@pytest.mark.slow
 def test_a_download_is_verified_before_it_is_unpacked(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -94,6 +95,7 @@ def test_a_download_is_verified_before_it_is_unpacked(
     assert left == []
 
 
+@pytest.mark.slow
 def test_no_path_is_taken_from_a_file_s_content(
     mirror: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -121,6 +123,7 @@ def test_no_path_is_taken_from_a_file_s_content(
 # --- what is written escapes what was read
 
 
+@pytest.mark.slow
 def test_the_report_and_the_explorer_show_markup_as_text(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

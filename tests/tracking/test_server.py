@@ -21,6 +21,8 @@ from moe.tracking.study import Results
 from moe.tracking.sync import sync
 from tests.tracking.conftest import Server, everything, start_stage, write_working_folder
 
+pytestmark = pytest.mark.slow
+
 
 class Line:
     """A line to a server on which everything passes, until it is `cut` or `hangs`.
