@@ -1,5 +1,6 @@
 """Whatever params.yaml may say, the study ends in a report and an explorer that say what is so."""
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -188,7 +189,7 @@ def test_any_study_is_rendered(
 
 
 @pytest.mark.slow
-@settings(max_examples=300, **COMMON)
+@settings(max_examples=int(os.environ.get("STUDIES", "300")), **COMMON)
 @given(sweeps=sweeps_of_a_study())
 def test_any_of_many_studies_is_rendered(
     sweeps: list, mnist_5k: Dataset, tmp_path_factory: pytest.TempPathFactory

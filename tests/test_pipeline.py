@@ -175,10 +175,10 @@ def test_dvc_draws_its_plots_for_any_study(small: Copy) -> None:
     runs = pd.read_csv(small.folder / "results/runs.csv")
     content = json.loads(plots["results/plots/accuracy_over_ne.csv"][0]["content"])
     points = {(p["series"], int(p["ne"])): float(p["accuracy"]) for p in content["data"]["values"]}
-    means = runs.groupby(["recipe", "k", "ne"])["accuracy"].mean()
+    means = runs.groupby(["recipe", "k", "ne"])["accuracy"].mean().reset_index()
     assert points == {
-        (f"{recipe} k={k} lc=1", ne): pytest.approx(mean, rel=1e-5)
-        for (recipe, k, ne), mean in means.items()
+        (f"{row['recipe']} k={row['k']} lc=1", row["ne"]): pytest.approx(row["accuracy"], rel=1e-5)
+        for row in means.to_dict("records")
     }
 
 

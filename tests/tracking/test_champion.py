@@ -112,6 +112,7 @@ def test_a_worse_study_does_not_become_the_champion(
     assert champion().tags["study"] == Study.of(shorter).short
 
 
+@pytest.mark.slow
 def test_it_loads_without_this_checkout(
     here: Path, params: Params, study: tuple[Path, Results], tmp_path_factory: Any
 ) -> None:

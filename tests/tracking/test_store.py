@@ -116,6 +116,7 @@ def test_a_database_is_created_whatever_its_path(
     assert [file.name for file in path.parent.glob(".mlflow*")] == []
 
 
+@pytest.mark.slow
 def test_a_checkout_that_was_renamed_takes_its_artifacts_along(
     here: Path,
     params: Params,
@@ -193,6 +194,7 @@ def test_the_nested_layout_is_brought_over_without_doubles(
     ]
 
 
+@pytest.mark.slow
 def test_make_ui_s_command(here: Path, params: Params, study: tuple[Path, Results]) -> None:
     """It prints links to the views, and starts MLflow for this machine alone."""
     sync(params, study[1])
