@@ -39,6 +39,7 @@ def _finished_runs() -> str:
 
 
 _kept: Callable[[], str] = _finished_runs
+_stopped_with: int | None = None  # the exit status, once a signal arrived
 
 
 def when_stopped(kept: Callable[[], str]) -> None:
@@ -75,12 +76,14 @@ def command(function: Callable[[], None]) -> click.Command:
             use_checkout()
             function()
             sys.stdout.flush()
-        except UserError as error:
-            _exit(2, f"Error: {error}")
-        except OSError as error:
-            _exit(2, f"Error: {error}; {_kept()}; run the same command to resume")
-        except Stopped as stopped:
-            _exit(*stopped.args)
+        except BaseException as error:
+            if _stopped_with is not None:  # extension modules may replace Stopped by another error
+                _exit(_stopped_with)
+            if isinstance(error, UserError):
+                _exit(2, f"Error: {error}")
+            if isinstance(error, OSError):
+                _exit(2, f"Error: {error}; {_kept()}; run the same command to resume")
+            raise
 
     return click.command(guarded)
 
@@ -109,15 +112,17 @@ def stage(function: Callable[[], None]) -> click.Command:
 
 
 def _stop(signum: int, frame: Any) -> None:
+    global _stopped_with
     for other in SIGNALS:
         signal.signal(other, signal.SIG_IGN)  # one is enough
     name, status = signal.Signals(signum).name, 128 + signum
     _say(f"stopped by {name}: {_kept()}; run the same command to resume")
+    _stopped_with = status
     # Cleaning up can hang, for example on a server that does not answer.
     timer = threading.Timer(GRACE, os._exit, [status])
     timer.daemon = True
     timer.start()
-    raise Stopped(status)
+    raise Stopped
 
 
 def _exit(status: int, line: str = "") -> NoReturn:

@@ -193,7 +193,7 @@ def test_ctrl_c_stops_the_command_and_its_tasks(
     begin = time.monotonic()
     command.send_signal(signal.SIGINT)
     rest = command.stdout.read()
-    assert command.wait() == 130
+    assert command.wait() == 130, rest
     assert time.monotonic() - begin < 4  # 2, on a machine that does nothing else
     assert "are finished and kept; run the same command to resume" in rest
     deadline = time.monotonic() + 10

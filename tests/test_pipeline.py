@@ -173,7 +173,7 @@ def test_dvc_draws_its_plots_for_any_study(small: Copy) -> None:
     by_recipe = {f"{of}/{recipe}.csv" for of in ("training", "confusion") for recipe in RECIPES}
     assert names == {"accuracy_over_ne.csv", "accuracy_over_lc.csv", *by_recipe}
     runs = pd.read_csv(small.folder / "results/runs.csv")
-    content = json.loads(plots["results/plots/accuracy_over_ne.csv"][0]["content"])
+    content = plots["results/plots/accuracy_over_ne.csv"][0]["content"]
     points = {(p["series"], int(p["ne"])): float(p["accuracy"]) for p in content["data"]["values"]}
     means = runs.groupby(["recipe", "k", "ne"])["accuracy"].mean().reset_index()
     assert points == {

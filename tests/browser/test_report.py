@@ -112,12 +112,20 @@ def test_links_work_where_the_page_is_a_blob_in_a_frame(visit: Visit) -> None:
         REPORT.read_text(encoding="utf-8"),
     )
     frame = visit.page.frame_locator("iframe")
+    frame.locator("nav .elsewhere").first.wait_for(
+        timeout=30_000
+    )  # the script, at the page's end, is there
     frame.locator("nav a[href='#closing']").click()
     frame.locator("h2#closing").wait_for()
-    top = frame.locator("h2#closing").evaluate("h => h.getBoundingClientRect().top")
+    top = -1.0
+    for _ in range(50):  # it scrolls smoothly
+        top = frame.locator("h2#closing").evaluate("h => h.getBoundingClientRect().top")
+        if -50 < top < 800:
+            break
+        visit.page.wait_for_timeout(100)
     assert -50 < top < 800
     assert frame.locator("a[href='explorer.html']").count() == 0
-    assert "explorer.html, among the artifacts" in frame.locator("nav .elsewhere").inner_text()
+    assert "explorer.html, among the artifacts" in frame.locator("nav .elsewhere").first.inner_text()
 
 
 def test_links_within_the_page_lead_somewhere(visit: Visit) -> None:
