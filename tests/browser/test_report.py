@@ -125,7 +125,9 @@ def test_links_work_where_the_page_is_a_blob_in_a_frame(visit: Visit) -> None:
         visit.page.wait_for_timeout(100)
     assert -50 < top < 800
     assert frame.locator("a[href='explorer.html']").count() == 0
-    assert "explorer.html, among the artifacts" in frame.locator("nav .elsewhere").first.inner_text()
+    assert (
+        "explorer.html, among the artifacts" in frame.locator("nav .elsewhere").first.inner_text()
+    )
 
 
 def test_links_within_the_page_lead_somewhere(visit: Visit) -> None:
