@@ -15,7 +15,10 @@ const BIAS_STEP = 0.001; // what lc means to recipes that balance by a bias: the
 const SAY_EVERY = 15000; // ms, to screen readers
 
 const state = { ...START };
-let playing = false, until = null, picked = null, asked = null, latest = null, waiting = false, ready = null, run = 0, lastSaid = 0;
+// until: the epoch at which to stop. latest: the newest frame of this run, null until there is one.
+// waiting: it is not drawn yet. training: whether the trainer was at work in the last frame drawn.
+let playing = false, until = null, picked = null, asked = null, latest = null, waiting = false, training = false;
+let ready = null, run = 0, lastSaid = 0;
 
 // --- the trainer
 
@@ -24,9 +27,10 @@ const tell = (type, more = {}) => trainer.postMessage({ type, ...more });
 trainer.onmessage = ({ data: message }) => {
   if (message.type === "ready") {
     ready = message;
+    document.querySelector("main").inert = false;
     return reset();
   }
-  if (message.run !== run) return undefined; // of before the reset
+  if (message.run !== run) return undefined; // from before the reset
   latest = message.first ? message : { ...message, first: latest && latest.first && waiting };
   if (waiting) return undefined;
   waiting = true;
@@ -48,7 +52,9 @@ function draw() {
     play(false);
     setText($("hint"), "Training diverged: a weight is no longer a number. Reset, with a lower learning rate.");
   }
-  if (performance.now() - lastSaid > SAY_EVERY) say();
+  const stopped = training && !latest.training;
+  training = latest.training;
+  if (stopped || performance.now() - lastSaid > SAY_EVERY) say();
 }
 
 /** All panels, of the latest frame. */
@@ -125,6 +131,9 @@ function reset() {
   picked = null;
   buildExperts(state.ne, pick);
   buildVotes(state.ne);
+  // The newest frame has the old number of experts: nothing is drawn until the next one.
+  [latest, waiting, training] = [null, false, false];
+  if (!ready) return;
   tell("reset", { run: ++run, settings: { recipe: state.recipe, ne: state.ne, k: state.k, lc: state.lc, rate: state.rate, batchSize: state.batch, seed: state.seed } });
 }
 
@@ -135,7 +144,6 @@ function play(on) {
   $("play").children[1].textContent = on ? "Pause" : "Train";
   tell("play", { playing: on });
   if (!on) until = null;
-  if (!on && latest) say();
 }
 
 /** Set the controls and train, to stop after some epochs. */

@@ -10,8 +10,9 @@ const SLOW_STEPS = 1, RAMP_STEPS = 15; // steps in a frame of 33 ms: slow; after
 let train, test, settings, run, model, start, noise, draws, order;
 let playing = false, seen = true, slow = false, calm = false, hidden = false, diverged = false, ticking = false;
 // epoch, taken: epochs done, and steps of the next one; left: steps asked for while it pauses; quota: steps
-// until the next frame; shown: the model's steps at the last one; stepMs: how long a step takes, lately.
-let epoch = 0, taken = 0, left = 0, quota = 0, shown = 0, stepMs = 0, nextFrame = 0, drawn = null, recent = [];
+// until the next frame; shown: the model's steps at the last frame, and whether it was training then;
+// stepMs: how long a step takes, lately.
+let epoch = 0, taken = 0, left = 0, quota = 0, shown = {}, stepMs = 0, nextFrame = 0, drawn = null, recent = [];
 
 const commands = {
   async data({ packed, labels, trainCount }) {
@@ -58,7 +59,7 @@ soon.port1.onmessage = tick;
 /** Train a little, then let messages in. Goes to sleep when there is nothing to do. */
 function tick() {
   ticking = Boolean(busy());
-  if (!ticking) return model && model.steps !== shown && sendFrame();
+  if (!ticking) return model && (shown.training || model.steps !== shown.steps) && sendFrame();
   const begun = performance.now(), before = model.steps;
   while (quota > 0 && busy() && performance.now() < begun + SLICE_MS) step();
   if (model.steps > before) stepMs += 0.1 * ((performance.now() - begun) / (model.steps - before) - stepMs);
@@ -91,7 +92,7 @@ function sendFrame(more = {}) {
   if (!model) return;
   const begun = performance.now();
   const mean = (name) => (recent.length ? recent.reduce((sum, one) => sum + one[name], 0) / recent.length : null);
-  const frame = { type: "frame", run, ...more, epoch, at: epoch + taken / stepsPerEpoch(), diverged,
+  const frame = { type: "frame", run, ...more, epoch, at: epoch + taken / stepsPerEpoch(), training: Boolean(busy()), diverged,
     // Means over the last epoch's steps
     trainAccuracy: recent.length ? mean("right") / settings.batchSize : null,
     networkLoss: mean("networkLoss"), gateLoss: mean("gateLoss"), routerNorm: mean("routerNorm"),
@@ -100,7 +101,7 @@ function sendFrame(more = {}) {
   const epochMs = quota === Infinity ? Math.min(LONGEST_FRAME_MS, stepMs * stepsPerEpoch()) : 0;
   const interval = Math.max(calm ? CALM_FRAME_MS : FRAME_MS, epochMs, (performance.now() - begun) / LOOK_SHARE);
   nextFrame = begun + interval;
-  [shown, seen, quota] = [model.steps, false, stepsWithin(interval)];
+  [shown, seen, quota] = [{ steps: model.steps, training: frame.training }, false, stepsWithin(interval)];
   postMessage(frame, [frame.router, frame.received, frame.favourite, frame.predicted].map((array) => array.buffer));
 }
 
