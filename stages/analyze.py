@@ -40,6 +40,7 @@ def analyze() -> None:
     from moe.study.grid import runs_of
     from moe.study.params import read_params
     from moe.study.runs import RUN_KEYS
+    from moe.study.schema import check_columns
     from moe.study.tables import RESULTS_DIR, joined, read_table, write_table
     from moe.study.workers import in_workers, worker_count
     from stages.progress import runs_of_a_study, shown
@@ -73,7 +74,9 @@ def analyze() -> None:
     write_plots(
         finite, without(history, left_out), without(confusion, left_out), RESULTS_DIR / "plots"
     )
-    METRICS_FILE.write_text(json.dumps(headline(finite), indent=2) + "\n")
+    metrics = headline(finite)
+    check_columns(METRICS_FILE, metrics)
+    METRICS_FILE.write_text(json.dumps(metrics, indent=2) + "\n")
 
     digits = pictures.draw_digits(Dataset(), params.analyze.pictured_digits)
     write_table(pictures.gates_of(digits, seeds[0]), RESULTS_DIR / "digits.csv")

@@ -1,22 +1,25 @@
 """Writes what README.md and docs/ say of the results, from the results: `make docs`, never by hand.
 
 README.md: the findings and the speed; docs/routers.md: the table of recipes and what the comparison
-found; docs/claims.md: a card and a picture for each claim.
+found; docs/results.md: every table and column; docs/claims.md: a card and a picture for each claim.
 """
 
 import json
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from textwrap import fill
 from typing import Any
 
 from moe.claims.judge import SYMBOLS
+from moe.study.columns import Column
 from stages.command import command
 
 README = Path("README.md")
 ROUTERS = Path("docs/routers.md")
 INTERNALS = Path("docs/internals.md")
 CLAIMS = Path("docs/claims.md")
+RESULTS = Path("docs/results.md")
 
 
 @command
@@ -29,6 +32,7 @@ def docs() -> None:
     write(README, {"result": result(claims), "speed": speed_in_brief(benchmark)})
     write(INTERNALS, {"speed": speed(benchmark) + "\n" + equal(equivalence["found"])})
     write(ROUTERS, {"recipes": recipes(), "comparison": routers()})
+    write(RESULTS, {"files": files()})
     write_claims_page(claims)
 
 
@@ -134,6 +138,35 @@ def recipes() -> str:
         cells[0] = f"`{recipe.name}`"
         cells += ["in training, with a capacity factor" if recipe.depends_on_batch else "no"]
         rows.append(f"| {' | '.join([*cells, recipe.use_it])} |")
+    return "\n".join(rows) + "\n"
+
+
+def files() -> str:
+    """A section for each file with results, with a table of its columns."""
+    from moe.study.columns import KEYS
+    from moe.study.schema import FILES
+
+    parts = ["## The columns of every table of runs\n", _columns(KEYS)]
+    known: dict[tuple[Column, ...], str] = {}
+    for file in FILES:
+        holds = f"{file.holds[0].upper()}{file.holds[1:]}. Written by {file.stage}."
+        parts += [f"## {file.name}\n", f"{fill(holds, 98)}\n"]
+        if same := known.get(file.columns):
+            parts.append(f"The columns are those of {same}.\n")
+        elif file.columns[: len(KEYS)] == KEYS:
+            parts += ["The columns above, and:\n", _columns(file.columns[len(KEYS) :])]
+        else:
+            parts.append(_columns(file.columns))
+        known.setdefault(file.columns, file.name)
+    return "\n".join(parts)
+
+
+def _columns(columns: Sequence[Column]) -> str:
+    rows = ["| name | type | unit | meaning |", "| --- | --- | --- | --- |"]
+    for column in columns:
+        optional = ", optional" if column.optional else ""
+        meaning = column.meaning.replace("|", "\\|")
+        rows.append(f"| `{column.name}` | {column.type}{optional} | {column.unit} | {meaning} |")
     return "\n".join(rows) + "\n"
 
 

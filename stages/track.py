@@ -8,6 +8,7 @@ from pathlib import Path
 
 from stages.command import stage
 
+RECEIPT = Path("results/tracked.json")
 ARTIFACTS = (
     *("params.yaml", "results/runs.csv", "reports/metrics.json", "reports/claims.json"),
     *("reports/index.html", "reports/explorer.html", "reports/playground.html", "reports/figures"),
@@ -20,6 +21,7 @@ def track() -> None:
     from moe.data.dataset import Dataset
     from moe.study.grid import study_digest
     from moe.study.params import read_params
+    from moe.study.schema import check_columns
     from moe.study.tables import RESULTS_DIR, read_table
 
     params, data = read_params(), Dataset()
@@ -41,7 +43,8 @@ def track() -> None:
         "study": study_digest(params),
         **counts._asdict(),
     }
-    (RESULTS_DIR / "tracked.json").write_text(json.dumps(receipt, indent=2) + "\n")
+    check_columns(RECEIPT, receipt)
+    RECEIPT.write_text(json.dumps(receipt, indent=2) + "\n")
     print(f"MLflow has {counts.trials:,} trials and {counts.runs:,} runs of the study: make ui")
 
 

@@ -12,7 +12,7 @@ from stages.docs import docs
 
 ROOT = Path(__file__).parent.parent
 TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
-PAGES = ("README.md", "docs/internals.md", "docs/routers.md", "docs/claims.md")
+PAGES = ("README.md", "docs/internals.md", "docs/routers.md", "docs/results.md", "docs/claims.md")
 MOST_LINES = 150
 
 

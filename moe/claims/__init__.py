@@ -15,6 +15,7 @@ from moe.analysis.results import Tables
 from moe.claims.claim import Claim
 from moe.claims.confirmatory import is_confirmatory
 from moe.claims.judge import judge
+from moe.study.schema import check_columns
 
 SMALL = ("estimate", "low", "high", "unit", "seeds", "verdict", "shown")
 
@@ -70,6 +71,7 @@ def write_claims(results: list[dict[str, Any]], path: Path) -> None:
     by_id: dict[str, dict[str, Any]] = {}
     for result in results:
         of_recipe = {k: v for k, v in result.items() if k not in ("id", "recipe", "symbol")}
+        check_columns(path, of_recipe)
         by_id.setdefault(result["id"], {})[result["recipe"]] = _rounded(of_recipe)
     path.write_text(json.dumps(by_id, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 

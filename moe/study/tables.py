@@ -9,6 +9,7 @@ import pandas as pd
 
 from moe.errors import UserError
 from moe.study.runs import RUN_KEYS, Run, Trial
+from moe.study.schema import check_columns
 
 RESULTS_DIR = Path("results")
 PICTURES_DIR = RESULTS_DIR / "pictures"
@@ -18,9 +19,11 @@ def write_table(rows: Iterable[Mapping[str, Any]] | pd.DataFrame, path: Path) ->
     """Write rows, or a frame without its index; the same rows always give the same bytes.
 
     A number that is not finite is an empty cell. The key lc is written exactly, so that tables can
-    be joined; other numbers have six digits.
+    be joined; other numbers have six digits. Raises ValueError for a table or a column without a
+    description in moe/study/schema.py.
     """
     frame = rows if isinstance(rows, pd.DataFrame) else pd.DataFrame(list(rows))
+    check_columns(path, map(str, frame.columns))
     frame = frame.replace([np.inf, -np.inf], np.nan)
     if "lc" in frame:
         frame = frame.assign(lc=[exactly(lc) for lc in frame["lc"]])
