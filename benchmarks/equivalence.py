@@ -21,8 +21,8 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from scipy import stats
 
-from moe.data.batches import batch_order, pixels
-from moe.data.dataset import CLASSES, Dataset
+from moe.data.batches import batch_order, numbers
+from moe.data.dataset import Dataset
 from moe.engine import HISTORY, fused, kernel
 from moe.model.layer import MoE
 from moe.statistics import against, paired
@@ -101,10 +101,10 @@ def accuracies(
 
 def trained_alone(run: Run, data: Dataset, settings: Train) -> float:
     """The test accuracy of one `MoE`, trained as README.md shows it."""
-    sizes = (data.train_x.shape[1], settings.hidden, CLASSES, run.ne, run.k)
+    sizes = (data.train_x.shape[1], settings.hidden, data.classes, run.ne, run.k)
     model = MoE(*sizes, run.recipe, run.seed)
     optimizer = torch.optim.Adam(model.parameters(), lr=settings.learning_rate)
-    x, y = pixels(data.train_x), data.train_y.long()
+    x, y = numbers(data.train_x), data.train_y.long()
     for epoch in range(settings.epochs):
         for batch in batch_order(run.seed, epoch, len(x), settings.batch_size):
             output, aux = model(x[batch])
@@ -113,7 +113,7 @@ def trained_alone(run: Run, data: Dataset, settings: Train) -> float:
             loss.backward()
             optimizer.step()
     with torch.no_grad():
-        output, _ = model.eval()(pixels(data.test_x))
+        output, _ = model.eval()(numbers(data.test_x))
     return float((output.argmax(1) == data.test_y).double().mean())
 
 

@@ -20,9 +20,11 @@ from torch.func import functional_call, grad, stack_module_state, vmap
 from torch.utils.data import DataLoader
 
 from benchmarks.timing import Case, Impossible, Take, Way, clocked, endless_batches
-from moe.data.batches import pixels
-from moe.data.dataset import CLASSES, Dataset
+from moe.data.batches import numbers
+from moe.data.dataset import Dataset
 from moe.data.download import import_torchvision
+
+CLASSES = 10  # of MNIST
 
 # --- the well-known module
 
@@ -101,7 +103,7 @@ def _sparse_moe(case: Case) -> nn.Module:
 @functools.lru_cache(maxsize=1)
 def _resident(data: Dataset) -> tuple[Tensor, Tensor]:
     """x (N, D) as float32, y (N,): a user has them converted once, before training."""
-    return pixels(data.train_x), data.train_y.long()
+    return numbers(data.train_x), data.train_y.long()
 
 
 def _through_dataloader(case: Case) -> Iterator[tuple[Tensor, Tensor]]:
@@ -118,6 +120,7 @@ def _torchvision_mnist(data: Dataset) -> Any:
     vision = import_torchvision()
     from torchvision.transforms import ToTensor
 
+    assert data.folder is not None
     with tempfile.TemporaryDirectory() as root:
         raw = Path(root) / "MNIST" / "raw"
         raw.parent.mkdir()

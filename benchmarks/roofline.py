@@ -23,9 +23,10 @@ import torch
 
 from benchmarks.ours import at_level
 from benchmarks.timing import Case, Cost, Impossible, Take, Way, clocked
-from moe.data.batches import pixels
-from moe.data.dataset import CLASSES, Dataset
+from moe.data.batches import numbers
+from moe.data.dataset import Dataset
 from moe.engine import kernel
+from moe.model import costs
 
 LANES = {"baseline": 4, "avx2": 8, "avx512": 16}
 FLAGS = {"baseline": (), "avx2": ("-mavx2", "-mfma"), "avx512": ("-mavx512f", "-mfma")}
@@ -34,11 +35,11 @@ FLAGS = {"baseline": (), "avx2": ("-mavx2", "-mfma"), "avx512": ("-mavx512f", "-
 def fused_alone(case: Case) -> Take:
     """Z = W xᵀ, the transposed product, and Adam, for all experts of the case."""
     D, H, B = case.data.train_x.shape[1], case.settings.hidden, case.settings.batch_size
-    G = case.runs * case.trial.ne
+    G, C = case.runs * case.trial.ne, case.data.classes
     W = torch.randn(G, 1 + H, D)
-    stack = [W, torch.randn(G, H), torch.randn(G, CLASSES, H), torch.randn(G, CLASSES)]
+    stack = [W, torch.randn(G, H), torch.randn(G, C, H), torch.randn(G, C)]
     optimizer = _adam(stack)
-    x = pixels(case.data.train_x[:B])
+    x = numbers(case.data.train_x[:B])
     Z = torch.empty(G * (1 + H), B)
     grad = W.grad
     assert grad is not None
@@ -83,7 +84,7 @@ def kernel_bound(level: str | None) -> Way:
 
 def flops_per_step(case: Case) -> float:
     """The kernel's multiply-adds, each counted as 2: of a batch, forward and backward."""
-    trial, H, C = case.trial, case.settings.hidden, CLASSES
+    trial, H, C = case.trial, case.settings.hidden, case.data.classes
     lit = _lit_pixels(case.data)
     learns = trial.ne > 1 and (trial.k > 1 or trial.recipe == "switch")
     router = lit * trial.ne * ((trial.ne > 1) + learns)
@@ -99,8 +100,8 @@ def _lit_pixels(data: Dataset) -> float:
 
 
 def _parameters(case: Case) -> int:
-    D, H = case.data.train_x.shape[1], case.settings.hidden
-    return case.trial.ne * (D + D * H + H + H * CLASSES + CLASSES)
+    sizes = (case.settings.hidden, case.data.train_x.shape[1], case.data.classes)
+    return costs.parameters(case.trial.ne, *sizes)
 
 
 def _adam(weights: list[torch.Tensor]) -> torch.optim.Adam:

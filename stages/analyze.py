@@ -34,7 +34,7 @@ def analyze() -> None:
 
     from moe.analysis import expert_images as pictures
     from moe.analysis.dvc_metrics import headline, write_plots
-    from moe.data.dataset import CLASSES, Dataset
+    from moe.data.dataset import Dataset
     from moe.engine.divergence import split, without
     from moe.model.weights import HISTORY_FILE
     from moe.study.grid import runs_of
@@ -51,12 +51,13 @@ def analyze() -> None:
     analyze_seed = partial(
         analyze_cohort, null_tables=params.analyze.null_tables, pictured=seeds[0]
     )
+    data = Dataset()
     work, workers = runs_of_a_study(len(runs)), worker_count(params.runtime.workers)
     with shown(work):
         cohorts = dict(in_workers(analyze_seed, seeds, workers, work.add))
     by_run = dict(sorted(itertools.chain(*(cohort.items() for cohort in cohorts.values()))))
     columns = {
-        "slots": ("expert", *(f"digit_{digit}" for digit in range(CLASSES))),
+        "slots": ("expert", *(f"digit_{digit}" for digit in range(data.classes))),
         "coactivation": ("expert", "other", "images"),
     }
     for name, own in columns.items():
@@ -78,7 +79,7 @@ def analyze() -> None:
     check_columns(METRICS_FILE, metrics)
     METRICS_FILE.write_text(json.dumps(metrics, indent=2) + "\n")
 
-    digits = pictures.draw_digits(Dataset(), params.analyze.pictured_digits)
+    digits = pictures.draw_digits(data, params.analyze.pictured_digits)
     write_table(pictures.gates_of(digits, seeds[0]), RESULTS_DIR / "digits.csv")
 
 
@@ -93,13 +94,13 @@ def analyze_cohort(
 
     from moe.analysis import expert_images as pictures
     from moe.analysis import routing_metrics as routing
-    from moe.data.batches import pixels
+    from moe.data.batches import numbers
     from moe.data.dataset import Dataset
     from moe.engine.divergence import COLUMN, has_diverged
     from moe.model.weights import read_models
 
     data = Dataset()
-    x, labels = pixels(data.test_x), data.test_y.numpy().astype(int)
+    x, labels = numbers(data.test_x), data.test_y.numpy().astype(int)
     grey = data.test_x.numpy().astype(np.float32)
     losses = _losses(seed)
     cohort = {}
@@ -107,7 +108,7 @@ def analyze_cohort(
         routed = routing.route(model, x)
         if seed == pictured:
             pictures.draw_experts(run, model, routed, grey)
-        slots = routing.slot_counts(routed, labels)
+        slots = routing.slot_counts(routed, labels, data.classes)
         together = routing.coactivation(routed)
         rng = np.random.default_rng((seed, run.ne, run.k))
         cohort[run] = {

@@ -34,12 +34,12 @@ Rows = dict[str, Any]
 def evaluate_cohort(seed: int, send: Callable[[int], None]) -> list[tuple[tuple, Rows, list[Rows]]]:
     """For every run of a seed: the run, its row of evaluation.csv, its rows of confusion.csv."""
     from moe.analysis.evaluation import evaluate as evaluate_model
-    from moe.data.batches import pixels
-    from moe.data.dataset import CLASSES, Dataset
+    from moe.data.batches import numbers
+    from moe.data.dataset import Dataset
     from moe.model.weights import read_models
 
     data = Dataset()
-    x, y = pixels(data.test_x), data.test_y.long()
+    x, y = numbers(data.test_x), data.test_y.long()
     cohort = []
     for run, model in read_models(seed):
         result = evaluate_model(model, x, y)
@@ -49,7 +49,7 @@ def evaluate_cohort(seed: int, send: Callable[[int], None]) -> list[tuple[tuple,
             "accuracy": result.accuracy,
             "network_loss": result.network_loss,
             "gate_loss": result.gate_loss,
-            **{f"accuracy_{digit}": accuracies[digit] for digit in range(CLASSES)},
+            **{f"accuracy_{digit}": accuracies[digit] for digit in range(data.classes)},
         }
         counts = [
             {

@@ -377,7 +377,7 @@ def test_counting_needs_no_seeds() -> None:
     assert result["verdict"] == "exact"
     assert result["estimate"] == result["low"] == result["high"] == pytest.approx(28424 / 17448)
     # 784 · 10 + 10 + 10 · 10 + 10 = 7960 an expert, and 784 for its row of the router
-    assert costs.parameters(3, 10) == 3 * (7960 + 784)
+    assert costs.parameters(3, 10, 784, 10) == 3 * (7960 + 784)
 
 
 def test_every_claim_has_a_verdict_for_each_of_its_recipes() -> None:

@@ -5,16 +5,18 @@ import shutil
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from moe.data.batches import batch_order, pixels
+from moe.data.batches import batch_order, numbers
 from moe.data.dataset import FILES, Dataset
 from moe.data.download import download, fetch, import_torchvision
 from moe.data.idx import DataError, read_idx, write_idx
+from moe.data.sets import DATASETS
 
 
 def test_mnist_5k_is_stratified_and_real(mnist_5k: Dataset) -> None:
@@ -163,8 +165,16 @@ def test_parts_that_do_not_fit_together(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="train has images of shape"):
         Dataset(tmp_path)
     write_idx(tmp_path / FILES[1], np.full(3, 10, np.uint8))
-    with pytest.raises(DataError, match="has a label 10"):
-        Dataset(tmp_path)
+    assert Dataset(tmp_path).classes == 11
+
+
+def test_a_data_set_with_other_classes_than_it_declares(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    declared = replace(DATASETS["mnist-5k"], class_names=tuple("012345678"))
+    monkeypatch.setitem(DATASETS, "mnist-5k", declared)
+    with pytest.raises(DataError, match="10 classes, but mnist-5k declares 9"):
+        fetch("mnist-5k", tmp_path, tmp_path)
 
 
 def test_the_digest_sees_every_file(mnist_5k: Dataset, tmp_path: Path) -> None:
@@ -178,7 +188,7 @@ def test_the_digest_sees_every_file(mnist_5k: Dataset, tmp_path: Path) -> None:
 
 
 def test_pixels_are_in_0_to_1_and_background_stays_0() -> None:
-    x = pixels(torch.tensor([[0, 51, 255]], dtype=torch.uint8))
+    x = numbers(torch.tensor([[0, 51, 255]], dtype=torch.uint8))
     torch.testing.assert_close(x, torch.tensor([[0, 0.2, 1]]))
 
 

@@ -16,7 +16,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten
 
-from moe.data.batches import batch_order, pixels, random_draws
+from moe.data.batches import batch_order, numbers, random_draws
 from moe.data.dataset import Dataset
 from moe.engine import HISTORY, fused
 from moe.engine.packing import Layout
@@ -45,7 +45,7 @@ def train_alone(
     run: Run, data: Dataset, settings: Train
 ) -> tuple[dict[str, torch.Tensor], dict[str, float]]:
     """The state dict and last-epoch measures of one `MoE`, by autograd and torch's Adam."""
-    sizes = (784, settings.hidden, 10, run.ne, run.k)
+    sizes = (data.train_x.shape[1], settings.hidden, data.classes, run.ne, run.k)
     model = MoE(*sizes, run.recipe, run.seed, settings.capacity_factor).double()
     optimizer = torch.optim.Adam(model.parameters(), lr=settings.learning_rate)
     measures = {}
@@ -59,7 +59,7 @@ def train_alone(
         for step, batch in enumerate(batches):
             y = data.train_y[batch].long()
             drawn = None if draws is None else draws[:, step].T
-            output, aux = model.train()(pixels(data.train_x[batch], torch.float64), drawn)
+            output, aux = model.train()(numbers(data.train_x[batch], torch.float64), drawn)
             network_loss = F.cross_entropy(output, y)
             optimizer.zero_grad()
             z_loss = 0 if aux.z_loss is None else settings.z_loss * aux.z_loss
@@ -73,7 +73,7 @@ def train_alone(
             model.balance(aux, run.lc)
         columns = list(zip(*steps, strict=True))
         means = [sum(column) / len(column) for column in columns]
-        output, aux = model.eval()(pixels(data.test_x, torch.float64))
+        output, aux = model.eval()(numbers(data.test_x, torch.float64))
         tokens = aux.chosen.sum(0).double()
         measures = {
             **dict(zip(HISTORY[:3], means[:3], strict=True)),
@@ -274,7 +274,7 @@ def test_memory_for_a_stack_is_bounded_by_what_is_reckoned() -> None:
             command = [sys.executable, "-c", code, folder, str(experts)]
             done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
             peaks.append(1024 * int(done.stdout))
-    reckoned = 1200 * fused.bytes_per_expert(FIFTY_STEPS, 784)
+    reckoned = 1200 * fused.bytes_per_expert(FIFTY_STEPS, 784, 10)
     assert 0.3 * reckoned < peaks[1] - peaks[0] < reckoned / SHARE_OF_MEMORY
 
 

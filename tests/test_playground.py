@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from scipy.stats import kstest
 
 from moe.analysis.results import read_tables
-from moe.data.batches import batch_order, pixels, random_draws
+from moe.data.batches import batch_order, numbers, random_draws
 from moe.data.dataset import Dataset
 from moe.data.sets import DATASETS
 from moe.model.layer import MoE, initial_weights
@@ -107,7 +107,7 @@ def test_the_engine_trains_as_the_layer_does(
         tmp_path,
     )
     optimizer = torch.optim.Adam(model.parameters(), lr=RATE)
-    x, y = pixels(images, torch.float64), labels.long()
+    x, y = numbers(images, torch.float64), labels.long()
     for step, batch in enumerate(batches):
         output, aux = model(x[batch], draws[step] if draws is not None else None)
         network_loss = F.cross_entropy(output, y[batch])

@@ -99,7 +99,7 @@ def test_counts_of_a_real_router_against_a_loop() -> None:
             received[a].append(image)
             for b in kept:
                 together[a, b] += 1
-    assert (routing.slot_counts(routed, labels) == slots).all()
+    assert (routing.slot_counts(routed, labels, 10) == slots).all()
     assert (routing.coactivation(routed) == together).all()
     assert routing.gate_entropy(routed) == pytest.approx(np.mean(entropy), rel=1e-5)
     expected = [np.mean(images, 0) if images else np.zeros(20) for images in received]

@@ -12,8 +12,8 @@ from PIL import Image
 
 from moe.analysis import routing_metrics as routing
 from moe.analysis.routing_metrics import Routed
-from moe.data.batches import pixels
-from moe.data.dataset import CLASSES, Dataset
+from moe.data.batches import numbers
+from moe.data.dataset import Dataset
 from moe.model.layer import MoE
 from moe.model.weights import read_models
 from moe.study.runs import Run
@@ -33,7 +33,8 @@ class Digits(NamedTuple):
 def draw_digits(data: Dataset, count: int) -> Digits:
     """Draw digits.png: the first images of each digit in the test set, the same number of each."""
     labels = data.test_y.numpy().astype(int)
-    of_digit = [np.flatnonzero(labels == digit)[: count // CLASSES] for digit in range(CLASSES)]
+    each = max(1, count // data.classes)
+    of_digit = [np.flatnonzero(labels == digit)[:each] for digit in range(data.classes)]
     rows = np.concatenate(of_digit)
     digits = Digits(rows, data.test_x.numpy()[rows], labels[rows])
     _save(digits.images[None], PICTURES_DIR / "digits.png")
@@ -45,7 +46,7 @@ def gates_of(digits: Digits, seed: int) -> list[dict[str, Any]]:
     the gate of each expert, left out where the run has no such expert."""
     import torch
 
-    x = pixels(torch.from_numpy(digits.images))
+    x = numbers(torch.from_numpy(digits.images))
     table = []
     for run, model in read_models(seed):
         output, aux = model(x)

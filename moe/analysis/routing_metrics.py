@@ -14,7 +14,6 @@ from scipy.special import entr
 from scipy.stats import random_table
 from torch import Tensor
 
-from moe.data.dataset import CLASSES
 from moe.model.layer import MoE
 
 
@@ -29,14 +28,16 @@ class Routed(NamedTuple):
 
 
 def route(model: MoE, x: Float[Tensor, "N D"]) -> Routed:
-    """Only the router works; x: pixels in [0, 1]."""
+    """Only the router works; x: as `moe.data.batches.numbers` gives them."""
     routing = model.route(x)
     return Routed(routing.gates.numpy(), routing.chosen.float().numpy())
 
 
-def slot_counts(routed: Routed, labels: Int[np.ndarray, " N"]) -> Int[np.ndarray, "E C"]:
-    """How many images of each class choose each expert."""
-    is_class = np.eye(CLASSES, dtype=np.float32)[labels]
+def slot_counts(
+    routed: Routed, labels: Int[np.ndarray, " N"], classes: int
+) -> Int[np.ndarray, "E C"]:
+    """How many samples of each class choose each expert."""
+    is_class = np.eye(classes, dtype=np.float32)[labels]
     return (routed.chosen.T @ is_class).astype(int)
 
 

@@ -43,8 +43,9 @@ def diminishing_returns(tables: Tables, recipe: str) -> Measured:
     margin="at most 1.25 times",
 )
 def constant_compute(tables: Tables, recipe: str) -> Measured:
-    flops = [costs.flops_per_sample(ne, 2, tables.hidden) for ne in (2, 16)]
-    weights = [costs.parameters(ne, tables.hidden) for ne in (2, 16)]
+    size = (tables.hidden, tables.dataset.in_features, len(tables.classes))
+    flops = [costs.flops_per_sample(ne, 2, *size) for ne in (2, 16)]
+    weights = [costs.parameters(ne, *size) for ne in (2, 16)]
     ratio = flops[1] / flops[0]
     holds = "holds" if ratio <= MOSTLY_CONSTANT else "does not hold here: the router is not free"
     counted = Estimate(ratio, ratio, ratio, seeds=0, error=0.0, freedom=0)

@@ -8,13 +8,14 @@ from typing import Literal
 
 import numpy as np
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, Shaped
 from torch import Tensor
 
 
-def pixels(x: UInt8[Tensor, "*N D"], dtype: torch.dtype = torch.float32) -> Tensor:
-    """Grey values as numbers in [0, 1], without mean shift: a background pixel stays 0."""
-    return x.to(dtype).div_(255)  # of a copy, since x is uint8
+def numbers(x: Shaped[Tensor, "*N D"], dtype: torch.dtype = torch.float32) -> Tensor:
+    """Inputs as a layer takes them: grey values (uint8) in [0, 1], without mean shift, so that a
+    background pixel stays 0; other numbers as they are."""
+    return x.to(dtype).div_(255) if x.dtype == torch.uint8 else x.to(dtype)
 
 
 def batch_order(seed: int, epoch: int, samples: int, batch_size: int) -> Tensor:
@@ -24,7 +25,7 @@ def batch_order(seed: int, epoch: int, samples: int, batch_size: int) -> Tensor:
     """
     steps = samples // batch_size
     if steps == 0:
-        raise ValueError(f"batch_size = {batch_size} is more than the {samples} training images")
+        raise ValueError(f"batch_size = {batch_size} is more than the {samples} training samples")
     order = np.random.default_rng((seed, epoch, samples)).permutation(samples)
     return torch.from_numpy(order[: steps * batch_size].reshape(steps, batch_size))
 

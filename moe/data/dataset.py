@@ -1,10 +1,11 @@
-"""A data set on disk, read as uint8 tensors.
+"""A data set in memory or on disk, as tensors.
 
-The folder `data/` has four files in MNIST's IDX format for every data set, so everything after the
-download stage is the same for all of them.
+The folder `data/` has four IDX files for data sets of images, as MNIST has, or else four .npy
+files. Everything after the download stage is the same for all of them.
 """
 
 import hashlib
+import warnings
 from functools import cached_property
 from pathlib import Path
 
@@ -12,52 +13,92 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from moe.data.arrays import Arrays
 from moe.data.idx import DataError, read_idx
 
 DATA_DIR = Path("data")
-CLASSES = 10
 FILES = (
     "train-images-idx3-ubyte",
     "train-labels-idx1-ubyte",
     "t10k-images-idx3-ubyte",
     "t10k-labels-idx1-ubyte",
 )
+ARRAY_FILES = tuple(f"{name}.npy" for name in Arrays._fields)
 
 
 class Dataset:
-    """The images (N, D) and labels (N,) of a folder of IDX files, as uint8.
+    """Inputs (N, D), of uint8 or float32, and labels (N,), of uint8 or int64.
 
-    The files are mapped, not read, so that processes of one machine share their memory.
+    folder: where the files are; they are mapped, not read, so that processes of one machine share
+        their memory. In `Dataset.of` the arrays are those given, and there is no folder.
+    classes: how many there are, C; the labels are 0 … C-1.
     """
+
+    folder: Path | None
 
     def __init__(self, folder: Path = DATA_DIR) -> None:
         self.folder = folder
-        images = [read_idx(folder / f"{part}-images-idx3-ubyte") for part in ("train", "t10k")]
-        labels = [read_idx(folder / f"{part}-labels-idx1-ubyte") for part in ("train", "t10k")]
-        for image, label, part in zip(images, labels, ("train", "t10k"), strict=True):
-            if image.ndim != 3 or label.ndim != 1 or len(image) != len(label):
-                raise DataError(
-                    f"{folder}: {part} has images of shape {image.shape} "
-                    f"and labels of shape {label.shape}"
-                )
-            if label.max(initial=0) >= CLASSES:
-                raise DataError(f"{folder}: {part} has a label {label.max()}; they go from 0 to 9")
-        self.train_x, self.test_x = (_tensor(image).flatten(1) for image in images)
-        self.train_y, self.test_y = (_tensor(label) for label in labels)
+        self._hold(_read(folder))
+
+    @classmethod
+    def of(cls, arrays: Arrays) -> "Dataset":
+        """Of arrays in memory, as `moe.data.arrays.checked` gives them."""
+        data = cls.__new__(cls)
+        data.folder = None
+        data._hold(arrays)
+        return data
+
+    def _hold(self, arrays: Arrays) -> None:
+        self.arrays = arrays
+        self.train_x, self.test_x = (_tensor(x).flatten(1) for x in (arrays.x_train, arrays.x_test))
+        self.train_y, self.test_y = (_tensor(y) for y in (arrays.y_train, arrays.y_test))
+        self.classes = 1 + max(1, int(self.train_y.max()), int(self.test_y.max()))
 
     @cached_property
     def digest(self) -> str:
-        """SHA-256 over the four files."""
+        """SHA-256 over the four files, or over the four arrays of one that has no folder."""
         sha = hashlib.sha256()
-        for name in FILES:
-            sha.update((self.folder / name).read_bytes())
+        if self.folder is None:
+            for array in self.arrays:
+                sha.update(f"{array.dtype.str} {array.shape}".encode())
+                sha.update(array.tobytes())
+        else:
+            for name in files_of(self.folder):
+                sha.update((self.folder / name).read_bytes())
         return sha.hexdigest()
+
+
+def files_of(folder: Path) -> tuple[str, ...]:
+    """The names of the four files of a data set's folder: .npy files, if there are any."""
+    return ARRAY_FILES if any((folder / name).exists() for name in ARRAY_FILES) else FILES
+
+
+def _read(folder: Path) -> Arrays:
+    """The files of a folder, mapped. Raises DataError if they are not a data set."""
+    if files_of(folder) == ARRAY_FILES:
+        return Arrays(*(_mapped(folder / name) for name in ARRAY_FILES))
+    parts = []
+    for part in ("train", "t10k"):
+        image = read_idx(folder / f"{part}-images-idx3-ubyte")
+        label = read_idx(folder / f"{part}-labels-idx1-ubyte")
+        if image.ndim != 3 or label.ndim != 1 or len(image) != len(label):
+            raise DataError(
+                f"{folder}: {part} has images of shape {image.shape} "
+                f"and labels of shape {label.shape}"
+            )
+        parts += [image, label]
+    return Arrays(*parts)
+
+
+def _mapped(path: Path) -> np.ndarray:
+    try:
+        return np.load(path, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise DataError(f"{path}: cannot be read: {' '.join(str(error).split())}") from None
 
 
 def _tensor(mapped: np.ndarray) -> Tensor:
     # torch warns about read-only memory. It is meant: nothing writes to it.
-    import warnings
-
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)
         return torch.from_numpy(mapped)

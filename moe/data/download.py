@@ -18,7 +18,7 @@ import urllib3
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
-from moe.data.dataset import FILES
+from moe.data.dataset import FILES, Dataset
 from moe.data.idx import DataError
 from moe.data.sets import dataset_named
 from moe.errors import without_secrets
@@ -33,13 +33,17 @@ DISK_ERRORS = (errno.ENOSPC, errno.EROFS, errno.EDQUOT)
 
 
 def fetch(dataset: str, into: Path, downloads: Path) -> None:
-    """Write the four IDX files of a data set into a folder.
+    """Write the four files of a data set into a folder.
 
     downloads: folder where its archives are kept, so that they are fetched once.
-    Raises DataError if no mirror has them.
+    Raises DataError if no mirror has them, or if its classes are not those that it declares.
     """
     into.mkdir(parents=True, exist_ok=True)
-    dataset_named(dataset).fetch(into, downloads)
+    info = dataset_named(dataset)
+    info.fetch(into, downloads)
+    found, declared = Dataset(into).classes, len(info.class_names)
+    if found != declared:
+        raise DataError(f"{into}: {found} classes, but {dataset} declares {declared}")
 
 
 def fetch_from_torchvision(dataset: str, into: Path, downloads: Path) -> None:

@@ -1,5 +1,6 @@
 """What is declared about a data set: its name, classes, shape, and how to fetch it."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,10 +16,11 @@ class DatasetInfo:
     class_names: of the labels 0, 1, …
     image_shape: (height, width) of an image; None where the inputs are no images.
     training_samples: how many there are.
-    fetch: (into, downloads) writes the four IDX files into a folder; downloads is a folder where
-        fetched archives are kept. Raises DataError when they cannot be had.
+    fetch: (into, downloads) writes the files that `Dataset` reads into a folder; downloads is a
+        folder where fetched archives are kept. Raises DataError when they cannot be had.
     claims: ids of the source's claims that make sense for it; None: all of them.
     order: where it stands in lists, smallest first.
+    inputs: numbers in a sample, where there is no image_shape.
     """
 
     name: str
@@ -31,3 +33,9 @@ class DatasetInfo:
     fetch: Callable[[Path, Path], None]
     claims: tuple[str, ...] | None = None
     order: int = 100
+    inputs: int = 0
+
+    @property
+    def in_features(self) -> int:
+        """Numbers in a sample, D."""
+        return math.prod(self.image_shape) if self.image_shape else self.inputs

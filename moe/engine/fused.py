@@ -17,12 +17,12 @@ from collections.abc import Callable, Sequence
 from math import prod
 
 import torch
-from jaxtyping import Float, Float64, Int, UInt8
+from jaxtyping import Float, Float64, Int, Shaped
 from torch import Tensor
 from torch.nn.functional import pad
 
-from moe.data.batches import batch_order, in_chunks, pixels, random_draws
-from moe.data.dataset import CLASSES, Dataset
+from moe.data.batches import batch_order, in_chunks, numbers, random_draws
+from moe.data.dataset import Dataset
 from moe.engine import HISTORY, Trained
 from moe.engine.cuda_graph import Replayed
 from moe.engine.packing import Layout
@@ -68,9 +68,9 @@ def train(
     return [results[i] for i in range(len(runs))]
 
 
-def bytes_per_expert(settings: Train, inputs: int) -> int:
+def bytes_per_expert(settings: Train, inputs: int, classes: int) -> int:
     """About how much memory an expert takes in a large stack, for any recipe."""
-    H, C = settings.hidden, CLASSES
+    H, C = settings.hidden, classes
     weights = (2 + H) * inputs + H + H * C + C
     # Of a batch: logits, hidden layer, output and routing, with their gradients and intermediates;
     # among these a byte for each pair of a run's experts, here for runs of 64
@@ -95,16 +95,16 @@ class Stack:
         self.settings, self.device, self.dtype = settings, device, dtype
         self.layout = Layout(runs, device)
         self.x, self.y = data.train_x.to(device), data.train_y.to(device).long()
-        self._initialise(self.x.shape[1], settings.hidden)
+        self._initialise(self.x.shape[1], settings.hidden, data.classes)
         self._lay_out_buffers()
         self.optimizer = torch.optim.Adam(
             [self.flat], lr=settings.learning_rate, fused=True, capturable=device.type == "cuda"
         )
         self.step = Replayed(self._step, device)
 
-    def _initialise(self, in_features: int, hidden: int) -> None:
+    def _initialise(self, in_features: int, hidden: int, classes: int) -> None:
         """All weights as views of one vector, so that Adam is one operation."""
-        G, D, H, C = len(self.layout.run_of), in_features, hidden, CLASSES
+        G, D, H, C = len(self.layout.run_of), in_features, hidden, classes
         shapes = {"router": (G, D), "w1": (G, H, D), "b1": (G, H, 1), "w2": (G, C, H)}
         shapes |= {"b2": (G, C, 1)} | ({"noise": (G, D)} if self.recipe.trainable_noise else {})
         self.flat = torch.zeros(
@@ -130,14 +130,14 @@ class Stack:
 
     def _lay_out_buffers(self) -> None:
         """The buffers that a step reads and writes, besides the weights; they never move."""
-        G, H, _ = self.parameters["w1"].shape
+        (G, H, _), C = self.parameters["w1"].shape, self.parameters["b2"].shape[1]
         B, S = self.settings.batch_size, len(self.layout.seeds)
         steps = len(self.x) // B
 
         def zeros(*shape: int, dtype: torch.dtype = self.dtype) -> Tensor:
             return torch.zeros(shape, dtype=dtype, device=self.device)
 
-        self.classes = torch.arange(CLASSES, device=self.device).view(1, -1, 1)
+        self.classes = torch.arange(C, device=self.device).view(1, -1, 1)
         self.at = zeros(1, dtype=torch.long)  # which step of the epoch comes next
         self.batches = zeros(steps, S * B, dtype=torch.long)
         draws = (S, self.layout.shape[1], steps, B)
@@ -193,7 +193,7 @@ class Stack:
         layout, p = self.layout, self.parameters
         (G, C, _), R, S = p["w2"].shape, len(self.runs), len(layout.seeds)
         batch = self.batches.index_select(0, self.at).flatten()
-        x = pixels(self.x.index_select(0, batch), self.dtype).view(S, -1, p["w1"].shape[-1])
+        x = numbers(self.x.index_select(0, batch), self.dtype).view(S, -1, p["w1"].shape[-1])
         y = self.y.index_select(0, batch).view(S, -1)
         B = y.shape[1]
 
@@ -329,7 +329,7 @@ class Stack:
 
     @torch.no_grad()
     def test(
-        self, x: UInt8[Tensor, "N D"], y: Int[Tensor, " N"]
+        self, x: Shaped[Tensor, "N D"], y: Int[Tensor, " N"]
     ) -> dict[str, Float64[Tensor, " R"]]:
         """Accuracy, load violation and dead experts on a test set."""
         layout, p = self.layout, self.parameters
@@ -337,7 +337,7 @@ class Stack:
         correct = torch.zeros(R, dtype=torch.float64, device=self.device)
         tokens = torch.zeros(R, E, dtype=torch.float64, device=self.device)
         for chunk in in_chunks(len(x), EVALUATION_BATCH):
-            x_chunk = pixels(x[chunk], self.dtype).T
+            x_chunk = numbers(x[chunk], self.dtype).T
             router_out = [
                 layout.padded(pad(p[name] @ x_chunk, (0, 0, 0, 1), value=-torch.inf))
                 for name in self.router_out

@@ -34,12 +34,14 @@ enum { MOST = 1024 };          /* experts, and classes */
 enum { CACHE_LINE = 64 };
 
 /* Images as lists of their non-zero inputs: a few zeros that stand for the first of them, so that
-   the list is a multiple of UNROLL long, then each in ascending order. */
+   the list is a multiple of UNROLL long, then each in ascending order. The inputs are in `grey`,
+   which counts in 255ths, or if that is NULL in `value`. */
 typedef struct {
     const uint16_t *index;
-    const uint8_t *value;
+    const uint8_t *grey;
+    const float *value;
     const int64_t *offset; /* where each image's list begins, and the end of the last */
-    const uint8_t *label;
+    const int32_t *label;
 } Images;
 
 /* A run: what it is, its state, and memory to work in, which starts as zeros. */
@@ -63,7 +65,7 @@ typedef struct {
 /* One image of the batch. */
 typedef struct {
     const uint16_t *index;
-    const float *value; /* in [0, 1] */
+    const float *value;
     int64_t length;
 } List;
 
@@ -277,7 +279,7 @@ typedef struct {
     float *value;       /* likewise */
     int64_t *start;     /* (B + 1) of each list */
     int64_t *rows;      /* (B) how many rows each list reaches */
-    uint8_t *label;     /* (B) */
+    int32_t *label;     /* (B) */
     vec *probs;         /* (B, EV) of the experts that the gates' softmax is over */
     Softmax *of_logits; /* (B) */
     Softmax *of_mixture; /* (B) */
@@ -481,21 +483,25 @@ INLINE void collect(const Images *images, const int64_t *order, int64_t from, in
         if (b + AHEAD < n) {
             int64_t i = order ? order[b + AHEAD] : from + b + AHEAD;
             int64_t begin = images->offset[i], end = images->offset[i + 1];
-            for (int64_t t = begin; t < end; t += CACHE_LINE)
-                __builtin_prefetch(images->value + t);
+            for (int64_t t = begin; t < end && images->grey; t += CACHE_LINE)
+                __builtin_prefetch(images->grey + t);
             for (int64_t t = begin; t < end; t += CACHE_LINE / 2)
                 __builtin_prefetch(images->index + t);
         }
         int64_t i = order ? order[b] : from + b;
         const uint16_t *index = images->index + images->offset[i];
-        const uint8_t *value = images->value + images->offset[i];
+        const uint8_t *grey = images->grey ? images->grey + images->offset[i] : NULL;
+        const float *value = images->grey ? NULL : images->value + images->offset[i];
         int64_t length = images->offset[i + 1] - images->offset[i];
         s->start[b] = at;
         s->rows[b] = length ? index[length - 1] + 1 : 0;
         s->label[b] = images->label[i];
         for (int64_t t = 0; t < length; t += BLOCK) {
             memcpy(s->index + at + t, index + t, sizeof *index * BLOCK);
-            for (int64_t u = t; u < t + BLOCK; u++) s->value[at + u] = value[u] / 255.f;
+            if (grey)
+                for (int64_t u = t; u < t + BLOCK; u++) s->value[at + u] = grey[u] / 255.f;
+            else
+                memcpy(s->value + at + t, value + t, sizeof *value * BLOCK);
         }
         at += length;
     }

@@ -1,13 +1,13 @@
 """The run-major kernel, for CPUs: one run after another, each through its whole training.
 
-It reads only non-zero pixels, a fifth of all, and computes only chosen experts. A step takes a
-twentieth of the operations of the dense stack, hardly more with more experts, and the state of a
-run mostly fits in the cache of its core. The work is done by kernel.c, which the build of the
+It reads only non-zero inputs, a fifth of all in MNIST, and computes only chosen experts. A step
+takes a twentieth of the operations of the dense stack, hardly more with more experts, and the state
+of a run mostly fits in the cache of its core. The work is done by kernel.c, which the build of the
 package compiles if there is a compiler. This module holds the arrays that it works on, and calls it
 for a tenth of a second at a time, so that Ctrl-C is handled soon.
 
-Axes: N images, D inputs, E experts, H hidden, C classes. For kernel.c a row of E, H or C weights is
-padded to whole vectors.
+Axes: N samples, D inputs, E experts, H hidden, C classes. For kernel.c a row of E, H or C weights
+is padded to whole vectors.
 
 The bits of a run depend only on its cell, the settings, the data and the instruction set: not on
 other runs, and not on where its training is split into calls.
@@ -23,11 +23,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Float64, UInt8
+from jaxtyping import Float64, Int32, UInt8
 from torch import Tensor
 
 from moe.data.batches import batch_order
-from moe.data.dataset import CLASSES, Dataset
+from moe.data.dataset import Dataset
 from moe.engine import HISTORY, Trained
 from moe.engine.pixel_lists import CACHE, Lists, PixelLists, pixel_lists
 from moe.errors import UserError
@@ -38,7 +38,7 @@ from moe.study.train_settings import Train
 RECIPES = ("blog", "logits", "switch")  # in the order of kernel.c
 LEVELS = ("baseline", "avx2", "avx512")  # likewise
 LEVEL_VARIABLE = "MOE_KERNEL_LEVEL"
-MOST_EXPERTS = 1024  # of kernel.c, as is this:
+MOST_EXPERTS = MOST_CLASSES = 1024  # of kernel.c, as is this:
 MOST_INPUTS = 2**16
 SLICE_SECONDS = 0.1
 BY_INPUT = ("router.weight", "experts.w1")  # parts whose second axis is D
@@ -95,7 +95,7 @@ def train(
     """Train runs, of any of RECIPES; one result for each, in the given order.
 
     on_epoch: called after each epoch of each run with that run's test accuracy.
-    cache: folder for the data set's pixel lists, which processes share.
+    cache: folder for the lists of the data set's inputs, which processes share.
     seconds: if given, the seconds spent on products and on Adam are added to it.
 
     Raises ValueError for what the kernel does not do, and OSError where it is not built.
@@ -123,11 +123,20 @@ def check(run: Run, data: Dataset) -> None:
         raise ValueError(f"{run}: the kernel has {', '.join(RECIPES)}, the fused engine the rest")
     if not 1 <= run.k <= run.ne <= MOST_EXPERTS:
         raise ValueError(f"{run}: the kernel needs 1 <= k <= ne <= {MOST_EXPERTS}")
+    if reason := why_not_data(data):
+        raise ValueError(f"{data.folder or 'the data set'}: {reason}")
+
+
+def why_not_data(data: Dataset) -> str | None:
+    """Why the kernel cannot train on a data set; None if it can."""
     inputs, test_inputs = data.train_x.shape[1], data.test_x.shape[1]
     if inputs != test_inputs:
-        raise ValueError(f"{data.folder}: {inputs} inputs in training, {test_inputs} in the test")
+        return f"{inputs} inputs in training, {test_inputs} in the test"
     if inputs > MOST_INPUTS:
-        raise ValueError(f"{data.folder}: {inputs} inputs, but the kernel takes {MOST_INPUTS}")
+        return f"{inputs} inputs, but the kernel takes {MOST_INPUTS}"
+    if data.classes > MOST_CLASSES:
+        return f"{data.classes} classes, but the kernel takes {MOST_CLASSES}"
+    return None
 
 
 # Runs of a seed share their batches, and come one after another: a few epochs are kept.
@@ -148,9 +157,11 @@ class _Training:
         seconds: Float64[np.ndarray, "2"] | None,
     ) -> None:
         self.run, self.columns, self.settings = run, lists.columns, settings
+        self.classes = data.classes
         self.library, self.level = library, level
-        self.train_images = _Images.of(lists.train, data.train_y)
-        self.test_images = _Images.of(lists.test, data.test_y)
+        self.labels = [y.numpy().astype(np.int32) for y in (data.train_y, data.test_y)]
+        self.train_images = _Images.of(lists.train, self.labels[0])
+        self.test_images = _Images.of(lists.test, self.labels[1])
         self.train_samples, self.test_samples = len(data.train_y), len(data.test_y)
         self._lay_out()
         self.reach = np.zeros(1 + run.ne, np.int64)
@@ -160,7 +171,7 @@ class _Training:
             experts=run.ne,
             chosen=run.k,
             hidden=settings.hidden,
-            classes=CLASSES,
+            classes=data.classes,
             batch=settings.batch_size,
             recipe=RECIPES.index(run.recipe),
             longest=max(int(np.diff(part.offset).max()) for part in lists[1:]),
@@ -179,7 +190,7 @@ class _Training:
 
     def _lay_out(self) -> None:
         """The parts of the state dict as views into what kernel.c works on."""
-        D, E, H, C = len(self.columns), self.run.ne, self.settings.hidden, CLASSES
+        D, E, H, C = len(self.columns), self.run.ne, self.settings.hidden, self.classes
         lanes = self.library.moe_lanes(self.level)
         router, h, c = (-(-n // lanes) * lanes for n in (E, H, C))
         ends = np.cumsum([h, H * c, c, D * h])
@@ -267,11 +278,17 @@ def _aligned(count: int) -> UInt8[np.ndarray, " count"]:
 class _Images(ctypes.Structure):
     """Images of kernel.c."""
 
-    _fields_ = tuple((name, ctypes.c_void_p) for name in ("index", "value", "offset", "label"))
+    _fields_ = tuple(
+        (name, ctypes.c_void_p) for name in ("index", "grey", "value", "offset", "label")
+    )
 
     @classmethod
-    def of(cls, lists: Lists, labels: UInt8[Tensor, " N"]) -> "_Images":
-        return cls(*(array.ctypes.data for array in (*lists, labels.numpy())))
+    def of(cls, lists: Lists, labels: Int32[np.ndarray, " N"]) -> "_Images":
+        """What the arrays point to; they have to be kept."""
+        value = lists.value.ctypes.data
+        pair = (value, None) if lists.value.dtype == np.uint8 else (None, value)
+        others = (lists.offset.ctypes.data, labels.ctypes.data)
+        return cls(lists.column.ctypes.data, *pair, *others)
 
 
 class _Run(ctypes.Structure):

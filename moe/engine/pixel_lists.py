@@ -1,6 +1,6 @@
-"""The non-zero pixels of a data set as lists, made once and cached on disk.
+"""The non-zero inputs of a data set as lists, made once and cached on disk.
 
-The C kernel reads nothing else of the images. Axes: N images, D inputs.
+The C kernel reads nothing else of the inputs. Axes: N samples, D inputs.
 """
 
 import contextlib
@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Int64, UInt8, UInt16
+from jaxtyping import Float32, Int64, UInt8, UInt16
 
 from moe.data.batches import in_chunks
 from moe.data.dataset import Dataset
@@ -23,22 +23,23 @@ BLOCK = 64
 
 
 class Lists(NamedTuple):
-    """The non-zero pixels of images, one image after another.
+    """The non-zero inputs of samples, one sample after another.
 
-    column: of each pixel, in ascending order within an image; value: its grey; offset: where each
-    image's list begins, and the end of the last. Zeros at its first pixel go before each list, so
-    that it is a multiple of UNROLL long, and BLOCK more numbers follow the last.
+    column: of each input, in ascending order within a sample; value: its grey, or its number if
+    the inputs are not bytes; offset: where each sample's list begins, and the end of the last.
+    Zeros at its first input go before each list, so that it is a multiple of UNROLL long, and BLOCK
+    more numbers follow the last.
     """
 
-    column: UInt16[np.ndarray, " pixels"]
-    value: UInt8[np.ndarray, " pixels"]
+    column: UInt16[np.ndarray, " inputs"]
+    value: UInt8[np.ndarray, " inputs"] | Float32[np.ndarray, " inputs"]
     offset: Int64[np.ndarray, " N+1"]
 
 
 class PixelLists(NamedTuple):
     """Both parts of a data set as lists.
 
-    columns: what the indices stand for: the inputs by how many training images have them, most
+    columns: what the indices stand for: the inputs by how many training samples have them, most
     first. Those that none has, and that never get a gradient, are at the end.
     """
 
@@ -75,18 +76,18 @@ def _make(data: Dataset) -> dict[str, np.ndarray]:
     return dict(zip(ARRAYS, arrays, strict=True))
 
 
-def _lists(x: UInt8[np.ndarray, "N D"], columns: Int64[np.ndarray, " D"]) -> Lists:
+def _lists(x: np.ndarray, columns: Int64[np.ndarray, " D"]) -> Lists:
     lengths = np.count_nonzero(x, axis=1)
     ends = np.cumsum(-(-lengths // UNROLL) * UNROLL)
     begins = np.concatenate([[0], ends[:-1]])
     index = np.zeros(ends[-1] + BLOCK, np.uint16)
-    value = np.zeros(ends[-1] + BLOCK, np.uint8)
+    value = np.zeros(ends[-1] + BLOCK, x.dtype)
     for chunk in in_chunks(len(x), 10_000):
         ordered = np.take(x[chunk], columns, axis=1)
-        image, column = np.nonzero(ordered)
+        sample, column = np.nonzero(ordered)
         after = np.cumsum(lengths[chunk])
-        place = np.arange(len(image)) + (ends[chunk] - after)[image]
-        index[place], value[place] = column, ordered[image, column]
+        place = np.arange(len(sample)) + (ends[chunk] - after)[sample]
+        index[place], value[place] = column, ordered[sample, column]
     for filled in range(UNROLL - 1):
         place = (ends - lengths - filled - 1)[(lengths > 0) & (ends - lengths - filled > begins)]
         index[place] = index[place + 1]

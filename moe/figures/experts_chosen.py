@@ -155,8 +155,7 @@ def capacity_and_compute(tables: Tables) -> Drawn:
     runs = at_usual(tables.runs, at)
     if runs["ne"].nunique() < 2:
         raise MissingCellsError("two values of ne at one k and lc")
-    shape = tables.dataset.image_shape
-    size = (tables.hidden, shape[0] * shape[1] if shape else costs.PIXELS, len(tables.classes))
+    size = (tables.hidden, tables.dataset.in_features, len(tables.classes))
     accuracy = over_seeds(runs, ["recipe", "ne"], "accuracy")
     accuracy["parameters"] = [costs.parameters(ne, *size) for ne in accuracy["ne"]]
     accuracy["flops"] = [

@@ -22,7 +22,6 @@ from mlflow.models import infer_signature
 from mlflow.tracking import MlflowClient
 from safetensors.torch import save_file
 
-from moe.data.dataset import CLASSES
 from moe.model.weights import read_models
 from moe.recipes import EXTENSIONS
 from moe.study.runs import Trial, digest
@@ -83,6 +82,7 @@ def _models(store: MlflowClient, run: Any, content: str) -> tuple[Any | None, li
 def _log_model(trial: Trial, seed: int, run_id: str, content: str, note: str) -> None:
     model = next(model for run, model in read_models(seed) if run.trial == trial)
     example = np.zeros((1, model.router.in_features), np.float32)
+    answer = np.zeros((1, model.experts.b2.shape[-1]), np.float32)
     with tempfile.TemporaryDirectory() as folder, mlflow.start_run(run_id=run_id):
         weights = Path(folder) / "weights.safetensors"
         save_file(model.state_dict(), weights, {"trial": json.dumps(list(trial))})
@@ -91,7 +91,7 @@ def _log_model(trial: Trial, seed: int, run_id: str, content: str, note: str) ->
             python_model=str(SERVED),
             artifacts={"weights": str(weights)},
             code_paths=_code(trial, Path(folder)),
-            signature=infer_signature(example, example[:, :CLASSES]),
+            signature=infer_signature(example, answer),
             input_example=example,
             pip_requirements=[_requirement(name) for name in NEEDED_TO_PREDICT],
             params=as_params(trial._asdict()),

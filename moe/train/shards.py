@@ -75,7 +75,7 @@ def train_study(
     say: called with a line for each recipe that the kernel cannot train.
     """
     device = device_named(params.runtime.device)
-    engines = engines_of(runs, params, device, say)
+    engines = engines_of(runs, params, device, data, say)
     keys = run_keys(runs, params.train, data.digest, device, engines)
     stored = store.load(keys.values())
     on_runs(len(stored))
@@ -112,7 +112,7 @@ def store_cohorts(
 ) -> dict[int, Path]:
     """Put a trained study together, a file of the store for each seed; these replace its shards."""
     device = device_named(params.runtime.device)
-    engines = engines_of(list(trained), params, device)
+    engines = engines_of(list(trained), params, device, data)
     keys = run_keys(list(trained), params.train, data.digest, device, engines)
     cohorts = {}
     for seed in sorted({run.seed for run in trained}):
@@ -132,25 +132,25 @@ class Limits(NamedTuple):
 
 def limits(params: Params, device: torch.device, data: Dataset) -> Limits:
     """On a CPU, limits that suit its caches; on a GPU, as many cohorts as its memory holds."""
-    images, inputs = data.train_x.shape
+    samples, inputs = data.train_x.shape
     asked = params.runtime.experts_per_shard
     if asked == "auto" and device.type == "cuda":
         free, _ = torch.cuda.mem_get_info(device)
-        asked = experts_in(free, params.train, inputs)
+        asked = experts_in(free, params.train, inputs, data.classes)
     elif asked == "auto":
         asked = EXPERTS_PER_SHARD
-    in_time = LONGEST_WORK[device.type] // (params.train.epochs * images)
+    in_time = LONGEST_WORK[device.type] // (params.train.epochs * samples)
     seeds = SEEDS_PER_SHARD if device.type == "cpu" else len(data.train_x)
     return Limits(min(asked, in_time), seeds)
 
 
-def experts_in(free: int, settings: Train, inputs: int) -> int:
+def experts_in(free: int, settings: Train, inputs: int, classes: int) -> int:
     """How many experts a GPU with this many free bytes trains at once.
 
     A power of two: results depend within rounding on how the study is cut, which must not change
     with every change of other programs' memory.
     """
-    fit = int(SHARE_OF_MEMORY * free / fused.bytes_per_expert(settings, inputs))
+    fit = int(SHARE_OF_MEMORY * free / fused.bytes_per_expert(settings, inputs, classes))
     return 2 ** max(0, fit.bit_length() - 1)
 
 
@@ -173,6 +173,7 @@ def engines_of(
     runs: Sequence[Run],
     params: Params,
     device: torch.device,
+    data: Dataset,
     say: Callable[[str], None] = lambda line: None,
 ) -> dict[str, str]:
     """The engine of each recipe, as runtime.engine asks: auto is the kernel where it can be used.
@@ -182,7 +183,7 @@ def engines_of(
     """
     asked, engines = params.runtime.engine, {}
     for recipe in sorted({run.recipe for run in runs}):
-        reason = _not_for_kernel(recipe, device, params.train.precision)
+        reason = _not_for_kernel(recipe, device, params.train.precision, data)
         if asked == "kernel" and reason:
             raise UserError(f"runtime.engine: 'kernel': {reason}; use auto or fused")
         if asked == "auto" and reason:
@@ -191,15 +192,15 @@ def engines_of(
     return engines
 
 
-def _not_for_kernel(recipe: str, device: torch.device, precision: str) -> str | None:
-    """Why the kernel cannot train a recipe; None if it can."""
+def _not_for_kernel(recipe: str, device: torch.device, precision: str, data: Dataset) -> str | None:
+    """Why the kernel cannot train a recipe on a data set; None if it can."""
     if device.type != "cpu":
         return f"the kernel does not work on {device}"
     if precision != "float32":
         return f"the kernel computes in float32, not {precision}"
     if recipe not in kernel.RECIPES:
         return f"the kernel has {', '.join(kernel.RECIPES)}, not {recipe}"
-    return kernel.why_not()
+    return kernel.why_not_data(data) or kernel.why_not()
 
 
 def device_named(name: str) -> torch.device:

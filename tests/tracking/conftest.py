@@ -20,7 +20,7 @@ import pytest
 import torch
 
 from moe.analysis.evaluation import evaluate
-from moe.data.batches import pixels
+from moe.data.batches import numbers
 from moe.data.dataset import Dataset
 from moe.data.download import fetch
 from moe.engine import HISTORY, fused
@@ -60,7 +60,7 @@ def study(
         cohort = {str(run): t for run, t in zip(runs, trained, strict=True) if run.seed == seed}
         weights_file(seed, folder / "weights").write_bytes(pack(cohort))
     rows, history = [], []
-    x, y = pixels(mnist_5k.test_x), mnist_5k.test_y.long()
+    x, y = numbers(mnist_5k.test_x), mnist_5k.test_y.long()
     for run, result in zip(runs, trained, strict=True):
         found = evaluate(model_of(run.trial, result.weights), x, y)
         classes = {

@@ -16,7 +16,7 @@ import pytest
 import requests
 from mlflow.entities import LoggedModelStatus
 
-from moe.data.batches import pixels
+from moe.data.batches import numbers
 from moe.data.dataset import Dataset
 from moe.model.weights import read_models
 from moe.study.params import Params
@@ -37,7 +37,7 @@ def test_the_best_model_loads_and_predicts(
     served = mlflow.pyfunc.load_model(f"models:/{logged.model_id}")
     best_ne = int(results.runs.groupby("ne")["accuracy"].mean().idxmax())
     model = next(model for run, model in read_models(0) if run.ne == best_ne)
-    x = pixels(mnist_5k.test_x[:20])
+    x = numbers(mnist_5k.test_x[:20])
     expected = model(x)[0].softmax(-1).detach().numpy()
     np.testing.assert_allclose(served.predict(x.numpy()), expected, atol=1e-6)
 
@@ -160,7 +160,7 @@ def test_mlflow_models_serve_answers(
         )
     try:
         wait_for(lambda: answers(f"127.0.0.1:{port}"))
-        x = pixels(mnist_5k.test_x[:3]).numpy()
+        x = numbers(mnist_5k.test_x[:3]).numpy()
         url = f"http://127.0.0.1:{port}/invocations"
         reply = requests.post(url, json={"inputs": x.tolist()}, timeout=60)
         assert reply.ok, reply.text

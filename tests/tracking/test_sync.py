@@ -102,6 +102,7 @@ def experiment_ids(params: Params) -> list[str]:
 def split_digest(data: Dataset, split: str) -> str:
     """Of its two files without their headers of 16 and 8 bytes."""
     part = {"train": "train", "test": "t10k"}[split]
+    assert data.folder is not None
     images = (data.folder / f"{part}-images-idx3-ubyte").read_bytes()[16:]
     labels = (data.folder / f"{part}-labels-idx1-ubyte").read_bytes()[8:]
     return hashlib.sha256(images + labels).hexdigest()[:8]

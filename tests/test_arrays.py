@@ -1,0 +1,144 @@
+"""Data sets of a user's own: what is refused, and what is trained on them."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from moe.data.arrays import Arrays, checked, checked_names, write_arrays
+from moe.data.dataset import Dataset
+from moe.engine import HISTORY, fused, kernel
+from moe.study.runs import Run
+from moe.study.train_settings import Train
+from tests.test_fused import CPU, train_alone
+from tests.test_kernel import TOLERANCE, assert_close
+
+# 200 samples in batches of 20, twice: 20 steps
+SETTINGS = Train(epochs=2, batch_size=20, learning_rate=0.001, hidden=5)
+
+
+def flowers(dtype: Any = np.float64) -> Arrays:
+    """3 classes and 4 signed features, of which the last is often exactly 0, and a test sample
+    that is 0 altogether."""
+    rng = np.random.default_rng(0)
+    y = np.arange(260) % 3
+    x = rng.normal(size=(260, 4)) + np.eye(3, 4)[y]
+    x[::2, 3] = 0
+    x[230] = 0
+    return checked(x[:200].astype(dtype), y[:200], x[200:].astype(dtype), y[200:])
+
+
+RUNS = [
+    Run(recipe, *cell) for recipe in kernel.RECIPES for cell in ((1, 1, 1.0, 0), (5, 2, 0.1, 1))
+]
+
+
+def test_signed_features_and_three_classes_by_both_engines(tmp_path: Path) -> None:
+    data = Dataset.of(flowers())
+    assert (data.classes, data.train_x.dtype, data.folder) == (3, torch.float32, None)
+    by_kernel = kernel.train(RUNS, data, SETTINGS, cache=tmp_path)
+    for run, trained in zip(RUNS, by_kernel, strict=True):
+        weights, measures = train_alone(run, data, SETTINGS)
+        assert weights["experts.w1"].shape == (run.ne, 4, 5)
+        assert weights["experts.b2"].shape == (run.ne, 3)
+        assert_close(trained.weights, weights, run)
+        last = dict(zip(HISTORY, trained.history[-1].tolist(), strict=True))
+        assert last == pytest.approx(measures, rel=TOLERANCE, abs=TOLERANCE), run
+        (by_fused,) = fused.train([run], data, SETTINGS, CPU, torch.float64)
+        assert_close({n: w.float() for n, w in by_fused.weights.items()}, weights, run)
+
+
+def test_a_folder_gives_what_the_arrays_give(tmp_path: Path) -> None:
+    arrays = flowers()
+    write_arrays(arrays, tmp_path / "data")
+    data, memory = Dataset(tmp_path / "data"), Dataset.of(arrays)
+    for name in ("train_x", "train_y", "test_x", "test_y"):
+        assert torch.equal(getattr(data, name), getattr(memory, name))
+    assert data.classes == memory.classes == 3
+    (one,) = kernel.train(RUNS[:1], data, SETTINGS, cache=tmp_path / "a")
+    (other,) = kernel.train(RUNS[:1], memory, SETTINGS, cache=tmp_path / "b")
+    assert torch.equal(one.history, other.history)
+
+
+def test_the_digest_sees_each_array() -> None:
+    arrays = flowers()
+    digests = {Dataset.of(arrays).digest}
+    for name, array in arrays._asdict().items():
+        changed = array.copy()
+        changed.flat[0] += 1
+        digests.add(Dataset.of(arrays._replace(**{name: changed})).digest)
+    assert len(digests) == 5
+
+
+def test_bytes_are_divided_by_255_and_other_numbers_are_not(tmp_path: Path) -> None:
+    """Bytes train to the bits of the same numbers as floats."""
+    rng = np.random.default_rng(0)
+    x, y = rng.integers(0, 256, (260, 6)).astype(np.uint8), np.arange(260) % 3
+    grey = Dataset.of(checked(x[:200], y[:200], x[200:], y[200:]))
+    assert grey.train_x.dtype == torch.uint8
+    shares = (x / np.float32(255)).astype(np.float32)
+    floats = Dataset.of(checked(shares[:200], y[:200], shares[200:], y[200:]))
+    for one, other in zip(
+        *(kernel.train(RUNS, data, SETTINGS, cache=tmp_path) for data in (grey, floats)),
+        strict=True,
+    ):
+        assert torch.equal(one.history, other.history)
+        for name, weights in one.weights.items():
+            assert torch.equal(weights, other.weights[name])
+    whole = checked(x[:200].astype(int), y[:200], x[200:].astype(int), y[200:])
+    assert whole.x_train.dtype == np.float32
+    assert whole.x_train.max() == 255
+
+
+def test_images_are_flattened() -> None:
+    x, y = np.arange(4 * 6 * 5, dtype=np.uint8).reshape(4, 6, 5), [0, 1, 0, 1]
+    data = Dataset.of(checked(x, y, x, y))
+    assert data.train_x.shape == (4, 30)
+    assert data.train_x[1].tolist() == list(range(30, 60))
+
+
+X, Y = np.ones((4, 3)), np.array([0, 1, 2, 0])
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"x_train": np.ones(4)}, r"x_train has shape \(4,\), but it must be \(samples, inputs\)"),
+        ({"x_train": np.ones((0, 3)), "y_train": []}, r"x_train has shape \(0, 3\)"),
+        ({"x_test": np.ones((4, 0))}, r"x_test has shape \(4, 0\)"),
+        ({"x_test": np.ones((4, 2))}, r"x_test has samples of shape \(2,\), but x_train of \(3,\)"),
+        ({"x_test": X.astype(np.uint8)}, "x_test has uint8 and x_train float32: bytes are"),
+        ({"x_train": np.where(X == 1, np.nan, X)}, "x_train: sample 0 has a number that is not"),
+        ({"x_train": np.diag([1, 1, 1e300, 1])[:, 1:]}, "x_train: sample 2 has a number that is n"),
+        ({"x_train": X.astype(str)}, "x_train has type <U.*, but it must hold numbers"),
+        ({"x_train": X + 1j}, "x_train has type complex128, but it must hold numbers"),
+        ({"x_train": [[1, 2, 3], [1]]}, "x_train is no array of numbers"),
+        ({"y_train": Y[:3]}, r"y_train has shape \(3,\), but there are 4 samples"),
+        ({"y_train": Y[:, None]}, r"y_train has shape \(4, 1\)"),
+        ({"y_train": Y + 0.5}, "y_train has type float64, but labels must be whole numbers"),
+        ({"y_train": Y - 1}, "y_train has the label -1"),
+        ({"y_test": Y + 1}, "y_train has no sample of class 3; labels are 0 to 3"),
+        ({"y_test": [0, 1, 1, 0]}, "y_test has no sample of class 2; labels are 0 to 2"),
+        ({"y_train": [0, 1, 1, 0]}, "y_train has no sample of class 2; labels are 0 to 2"),
+        ({"y_train": [0, 1, 2, 2**62]}, "y_train has the label 4611686018427387904"),
+        ({"y_train": [0] * 4, "y_test": [0] * 4}, "have one class, 0; at least two"),
+    ],
+)
+def test_what_cannot_be_trained_on_is_refused(changed: dict[str, Any], message: str) -> None:
+    arrays = {"x_train": X, "y_train": Y, "x_test": X, "y_test": Y}
+    assert checked(**arrays).x_train.dtype == np.float32
+    with pytest.raises(ValueError, match=message) as raised:
+        checked(**(arrays | changed))
+    assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    "names",
+    [["a", "b"], ["a", "b", "b"], ["a", "b", ""], ["a", "b", "c\a"], [1, 2, 3], [["a", "b", "c"]]],
+)
+def test_names_of_classes_that_are_refused(names: Any) -> None:
+    assert checked_names(["a", "b", "c"], 3) == ("a", "b", "c")
+    with pytest.raises(ValueError, match="class_names"):
+        checked_names(names, 3)
