@@ -34,12 +34,12 @@ def analyze() -> None:
 
     from moe.analysis import expert_images as pictures
     from moe.analysis.dvc_metrics import headline, write_plots
+    from moe.analysis.results import at_settings, usual_settings
     from moe.data.dataset import Dataset
     from moe.engine.divergence import split, without
     from moe.model.weights import HISTORY_FILE
     from moe.study.grid import runs_of
     from moe.study.params import read_params
-    from moe.study.runs import RUN_KEYS
     from moe.study.schema import check_columns
     from moe.study.tables import RESULTS_DIR, joined, read_table, write_table
     from moe.study.workers import in_workers, worker_count
@@ -63,19 +63,21 @@ def analyze() -> None:
     for name, own in columns.items():
         rows = itertools.chain(*(result[name] for result in by_run.values()))
         # Columns are written even if there is no row: at k = 1 no two experts share an image.
-        write_table(pd.DataFrame(rows, columns=[*RUN_KEYS, *own]), RESULTS_DIR / f"{name}.csv")
+        write_table(
+            pd.DataFrame(rows, columns=[*runs[0].columns, *own]), RESULTS_DIR / f"{name}.csv"
+        )
 
     evaluation, history = read_table(RESULTS_DIR / "evaluation.csv"), read_table(HISTORY_FILE)
     shutil.copyfile(HISTORY_FILE, RESULTS_DIR / HISTORY_FILE.name)
-    measures = pd.DataFrame([run._asdict() | r["measures"] for run, r in by_run.items()])
+    measures = pd.DataFrame([run.columns | r["measures"] for run, r in by_run.items()])
     table = joined(joined(evaluation, _of_training(history)), measures)
     write_table(table, RESULTS_DIR / "runs.csv")
     finite, left_out = split(table)
     confusion = read_table(RESULTS_DIR / "confusion.csv")
-    write_plots(
-        finite, without(history, left_out), without(confusion, left_out), RESULTS_DIR / "plots"
-    )
-    metrics = headline(finite)
+    settings = usual_settings(table, params.train)
+    plotted = (finite, without(history, left_out), without(confusion, left_out))
+    write_plots(*(at_settings(each, settings) for each in plotted), RESULTS_DIR / "plots")
+    metrics = headline(finite, settings)
     check_columns(METRICS_FILE, metrics)
     METRICS_FILE.write_text(json.dumps(metrics, indent=2) + "\n")
 
@@ -114,14 +116,14 @@ def analyze_cohort(
         cohort[run] = {
             "slots": [
                 {
-                    **run._asdict(),
+                    **run.columns,
                     "expert": expert,
                     **{f"digit_{digit}": n for digit, n in enumerate(counts)},
                 }
                 for expert, counts in enumerate(slots.tolist())
             ],
             "coactivation": [
-                {**run._asdict(), "expert": a, "other": b, "images": int(together[a, b])}
+                {**run.columns, "expert": a, "other": b, "images": int(together[a, b])}
                 for a in range(run.ne)
                 for b in range(a + 1, run.ne)
                 if run.k > 1
@@ -147,22 +149,21 @@ def _losses(seed: int) -> dict[Any, list[float]]:
 
     from moe.engine.divergence import LOSSES
     from moe.model.weights import HISTORY_FILE
-    from moe.study.runs import RUN_KEYS, Run
-    from moe.study.tables import RESULTS_DIR, read_table
+    from moe.study.tables import RESULTS_DIR, read_table, runs_in
 
     tables = [read_table(path) for path in (HISTORY_FILE, RESULTS_DIR / "evaluation.csv")]
-    of_seed = pd.concat([table[table["seed"] == seed] for table in tables])
-    return {
-        Run(*key): rows[list(LOSSES)].to_numpy().ravel().tolist()
-        for key, rows in of_seed.groupby(RUN_KEYS)
-    }
+    of_seed = pd.concat([table[table["seed"] == seed] for table in tables], ignore_index=True)
+    losses: dict[Any, list[float]] = {}
+    for run, row in zip(runs_in(of_seed), of_seed[list(LOSSES)].to_numpy().tolist(), strict=True):
+        losses.setdefault(run, []).extend(row)
+    return losses
 
 
 def _of_training(history: Any) -> Any:
     """A row per run: accuracy and dropped slots of its last epoch, gradients of all."""
-    from moe.study.runs import RUN_KEYS
+    from moe.study.tables import run_columns
 
-    by_run = history.sort_values("epoch").groupby(RUN_KEYS)
+    by_run = history.sort_values("epoch").groupby(run_columns(history))
     return by_run.agg(
         train_accuracy=("train_accuracy", "last"),
         dropped=("dropped", "last"),

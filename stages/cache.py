@@ -12,13 +12,13 @@ def cache() -> None:
     from collections import Counter
 
     from moe.model.weights import WEIGHTS_DIR
-    from moe.study.runs import Run
+    from moe.study.runs import Trial
     from moe.train.run_store import STORE_DIR, Store
 
     entries = list(Store().entries())
     names = {key: name for entry in entries for key, name in entry.runs.items()}
     trials = {name.rpartition("/")[0] for name in names.values()}
-    recipes = Counter(name.rsplit("/", len(Run._fields) - 1)[0] for name in names.values())
+    recipes = Counter(Trial.parse(name.rpartition("/")[0]).recipe for name in names.values())
     print(
         f"{STORE_DIR}: {len(names):,} runs of {len(trials):,} trials in "
         f"{len({entry.path for entry in entries}):,} files"

@@ -25,13 +25,15 @@ def check() -> None:
     """Check params.yaml and print the size of its study."""
     from moe.study.grid import runs_of
     from moe.study.params import read_params
+    from moe.study.train_settings import with_settings
 
     params = read_params()
     runs = runs_of(params.sweeps)
+    epochs = sorted({with_settings(params.train, run.settings).epochs for run in runs})
     trials, experts = {run.trial for run in runs}, sum(run.ne for run in runs)
     print(
         f"params.yaml: {len(runs):,} runs of {len(trials):,} trials, {experts:,} experts, "
-        f"on {params.data.dataset} for {params.train.epochs} epochs"
+        f"on {params.data.dataset} for {', '.join(map(str, epochs))} epochs"
     )
     set_aside_damaged_files()
     allow_a_folder_without_git()

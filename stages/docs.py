@@ -64,8 +64,7 @@ def write_claims_page(claims: dict[str, Any]) -> None:
 def result(claims: dict[str, Any]) -> str:
     """What was found, in three findings."""
     from moe.analysis.results import cells
-    from moe.study.runs import TRIAL_KEYS
-    from moe.study.tables import RESULTS_DIR, read_table
+    from moe.study.tables import RESULTS_DIR, read_table, trial_columns
 
     runs = read_table(RESULTS_DIR / "runs.csv")
     at_1 = cells(runs, recipe=["blog", "logits"], k=1)
@@ -97,12 +96,13 @@ def result(claims: dict[str, Any]) -> str:
         f"ne, in per cent: {values}.",
     )
     wrapped = "\n".join(fill(f"- {text}", 98, subsequent_indent="  ") for text in findings)
+    trials = len(runs[trial_columns(runs)].drop_duplicates())
     intro = (
         'A blog, "Tutorial on Mixture of experts", trained mixtures of small experts on MNIST, one '
         "run of each, and described what the experts learn. Its formulas, tested values and "
         "figures are lost. This is the study again, reconstructed from its sentences: "
-        f"{len(runs):,} runs of {len(runs[TRIAL_KEYS].drop_duplicates())} trials with seeds and "
-        f"intervals, every figure regenerated, every claim tested ({verdicts(claims)})."
+        f"{len(runs):,} runs of {trials} trials with seeds and intervals, every figure "
+        f"regenerated, every claim tested ({verdicts(claims)})."
     )
     picture = "![Test accuracy over the number of experts](reports/figures/effect-of-k.svg)"
     return f"{fill(intro, 98)}\n\n{picture}\n\n{wrapped}\n"

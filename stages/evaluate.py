@@ -45,7 +45,7 @@ def evaluate_cohort(seed: int, send: Callable[[int], None]) -> list[tuple[tuple,
         result = evaluate_model(model, x, y)
         accuracies = result.class_accuracies.tolist()
         row = {
-            **run._asdict(),
+            **run.columns,
             "accuracy": result.accuracy,
             "network_loss": result.network_loss,
             "gate_loss": result.gate_loss,
@@ -53,7 +53,7 @@ def evaluate_cohort(seed: int, send: Callable[[int], None]) -> list[tuple[tuple,
         }
         counts = [
             {
-                **run._asdict(),
+                **run.columns,
                 "digit": digit,
                 **{f"predicted_{c}": n for c, n in enumerate(predicted)},
             }

@@ -2,8 +2,9 @@
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
@@ -61,16 +62,16 @@ def runs_of_a_study(total: int) -> Work:
 class TrainingProgress:
     """Training, counted in epochs of single runs.
 
-    runs: of the study; epochs: of a run; images: of an epoch.
+    epochs: of each run of the study; images: of an epoch.
     """
 
-    def __init__(self, runs: int, epochs: int, images: int) -> None:
-        self.total_runs, self.epochs, self.images = runs, epochs, images
+    def __init__(self, epochs: Mapping[Any, int], images: int) -> None:
+        self.total_runs, self.epochs, self.images = len(epochs), epochs, images
         self.runs = 0
         self.found: int | None = None  # runs that the store had
         self.accuracy = math.nan  # on the test set, a moving average
         self.memory = 0  # bytes, the most that a worker has used
-        self.work = Work(runs * epochs, self._text)
+        self.work = Work(sum(epochs.values()), self._text)
 
     def on_epochs(self, runs: int, accuracy: float, memory: int) -> None:
         """Some runs have finished another epoch."""
@@ -79,14 +80,15 @@ class TrainingProgress:
         self.accuracy = MEMORY * known + (1 - MEMORY) * accuracy
         self.work.add(runs)
 
-    def on_runs(self, count: int) -> None:
+    def on_runs(self, runs: Sequence[Any]) -> None:
         """Runs are finished; in the first call, those that the store had."""
+        count = len(runs)
         self.runs += count
         if self.found is None:
             self.found = count
             new = self.total_runs - count
             print(f"{count:,} of {self.total_runs:,} runs are in the store, {new:,} are trained")
-            self.work.skip(count * self.epochs)
+            self.work.skip(sum(self.epochs[run] for run in runs))
         else:
             self.work.on_change()
 

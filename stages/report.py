@@ -17,7 +17,7 @@ def report() -> None:
     from moe.study.tables import RESULTS_DIR
 
     params = read_params()
-    tables = read_tables(RESULTS_DIR, params.train.hidden, params.data.dataset)
+    tables = read_tables(RESULTS_DIR, params.train.hidden, params.data.dataset, params.train)
     confirm = read_confirm(params)
     claims = judged(confirm, tables) if confirm else judged(tables)
     write_claims(claims, REPORTS_DIR / "claims.json")

@@ -16,8 +16,8 @@ def train() -> None:
     from moe.model.weights import HISTORY_FILE, link_weights
     from moe.study.grid import runs_of
     from moe.study.params import read_params
-    from moe.study.runs import RUN_KEYS
     from moe.study.tables import write_table
+    from moe.study.train_settings import with_settings
     from moe.tracking.live import Live
     from moe.train.run_store import Store
     from moe.train.shards import Epochs, store_cohorts, train_study
@@ -25,7 +25,8 @@ def train() -> None:
 
     params = read_params()
     runs, data, store = runs_of(params.sweeps), Dataset(), Store()
-    progress = TrainingProgress(len(runs), params.train.epochs, len(data.train_x))
+    epochs = [with_settings(params.train, run.settings).epochs for run in runs]
+    progress = TrainingProgress(dict(zip(runs, epochs, strict=True)), len(data.train_x))
 
     def on_epochs(epochs: Epochs) -> None:
         live.tell()
@@ -41,10 +42,9 @@ def train() -> None:
         trained = train_study(params, runs, data, store, on_epochs, progress.on_runs, print)
         with store.lock():  # until the files are linked, a larger study must not replace them
             link_weights(store_cohorts(params, trained, data, store))
-    columns = (*RUN_KEYS, "epoch", *HISTORY)
     write_table(
         (
-            dict(zip(columns, (*run, epoch, *measures), strict=True))
+            {**run.columns, "epoch": epoch, **dict(zip(HISTORY, measures, strict=True))}
             for run, result in trained.items()
             for epoch, measures in enumerate(result.history.tolist(), start=1)
         ),

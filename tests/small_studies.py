@@ -30,9 +30,9 @@ from moe.report.explorer import write_explorer
 from moe.report.page import TEMPLATE_DIR, write_report
 from moe.study.grid import runs_of
 from moe.study.params import Params, read_params
-from moe.study.runs import RUN_KEYS, Run
+from moe.study.runs import Run
 from moe.study.tables import RESULTS_DIR, write_table
-from moe.study.train_settings import Train
+from moe.study.train_settings import Train, with_settings
 from stages.analyze import analyze
 from stages.evaluate import evaluate
 
@@ -87,10 +87,11 @@ def train(params: Params, trainer: Trainer = by_fused) -> None:
     """What the stage train leaves, without its store."""
     runs, data = runs_of(params.sweeps), Dataset()
     trained = {}
-    for recipe in dict.fromkeys(run.recipe for run in runs):
-        of_recipe = [run for run in runs if run.recipe == recipe]
-        results = trainer(of_recipe, data, params.train)
-        trained |= dict(zip(of_recipe, results, strict=True))
+    for recipe, settings in dict.fromkeys((run.recipe, run.settings) for run in runs):
+        alike = [run for run in runs if (run.recipe, run.settings) == (recipe, settings)]
+        results = trainer(alike, data, with_settings(params.train, settings))
+        trained |= dict(zip(alike, results, strict=True))
+    trained = {run: trained[run] for run in runs}
     WEIGHTS_DIR.mkdir()
     for seed in {run.seed for run in runs}:
         weights = {
@@ -101,7 +102,7 @@ def train(params: Params, trainer: Trainer = by_fused) -> None:
         }
         save_file(weights, weights_file(seed))
     rows = [
-        dict(zip((*RUN_KEYS, "epoch", *HISTORY), (*run, epoch, *measures), strict=True))
+        {**run.columns, "epoch": epoch, **dict(zip(HISTORY, measures, strict=True))}
         for run, result in trained.items()
         for epoch, measures in enumerate(result.history.tolist(), start=1)
     ]
@@ -149,7 +150,7 @@ def report(params: Params, monkeypatch: pytest.MonkeyPatch) -> Rendered:
         return b""
 
     monkeypatch.setattr(Figure, "to_bytes", without_pixels)
-    tables = read_tables(RESULTS_DIR, params.train.hidden, params.data.dataset)
+    tables = read_tables(RESULTS_DIR, params.train.hidden, params.data.dataset, params.train)
     reports = Path("reports")
     write_report(tables, params, judged(tables), reports)
     write_explorer(tables, TEMPLATE_DIR, reports / "explorer.html")

@@ -1,5 +1,6 @@
 """Whatever params.yaml may say, the study ends in a report and an explorer that say what is so."""
 
+import math
 import os
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 
 from moe.data.dataset import Dataset
+from moe.figures.settings import over_setting
 from moe.recipes import RECIPES
 from tests.small_studies import Rendered, assert_says_no_nan, render, write_params
 
@@ -38,9 +40,21 @@ UNEVEN = {
     ],
     "dense networks alone": [sweep("dense-active"), sweep("dense-total", k=[1])],
     "seeds differ between lc": [sweep(lc=[0], seeds=1), sweep(lc=[1], seeds=3)],
+    "settings swept by one of two sweeps": [
+        sweep(lc=[0, 1], learning_rate=[0.001, 0.01], capacity_factor=[None, 1]),
+        sweep("switch", (1, 2), k=[1], seeds=3),
+    ],
+    "a setting with nothing in common": [sweep(hidden=[3]), sweep(ne=[8], hidden=[4])],
     "64 experts": [sweep("logits", (1, 64), k=[1, 2])],
 }
-QUICK = ("no k in common", "no ne in common", "no lc in common", "one run", "dense networks alone")
+QUICK = (
+    "settings swept by one of two sweeps",
+    "no k in common",
+    "no ne in common",
+    "no lc in common",
+    "one run",
+    "dense networks alone",
+)
 
 
 @pytest.mark.parametrize(
@@ -57,10 +71,23 @@ def test_an_uneven_study_is_rendered(
 
 def assert_has_every_trial(rendered: Rendered) -> None:
     runs = pd.read_csv("results/runs.csv")
+    settings = list(runs.columns[5 : list(runs.columns).index("accuracy")])
     keys = ["recipe", "ne", "k", "lc"]
-    expected = {tuple(row) for row in runs[keys].itertuples(index=False)}
-    assert {tuple(t[key] for key in keys) for t in rendered.explorer["trials"]} == expected
+    expected = {
+        (*row[:4], ", ".join(f"{n} = {said(v)}" for n, v in zip(settings, row[4:], strict=True)))
+        for row in runs[[*keys, *settings]].itertuples(index=False)
+    }
+    trials = rendered.explorer["trials"]
+    assert {(*(t[key] for key in keys), t.get("settings", "")) for t in trials} == expected
+    if settings:
+        shown = f"This study sweeps {', '.join(settings)}. Numbers, figures and claims are of the"
+        assert shown in rendered.texts
     assert sum(len(t["seeds"]) for t in rendered.explorer["trials"]) == len(runs)
+
+
+def said(value: Any) -> str:
+    """A setting in words; pandas reads 1 as 1.0 where others of its column are not whole."""
+    return value if isinstance(value, str) else f"{value:g}".replace("inf", "none")
 
 
 def test_what_a_study_lacks_is_named(
@@ -76,6 +103,31 @@ def test_what_a_study_lacks_is_named(
     # 3 experts and k = 2 are enough for who gets what, what routers look for, and co-activation
     assert {"who-gets-what", "what-routers-look-for", "coactivation"} <= rendered.drawn
     assert not {"effect-of-k", "balance", "fingerprint"} & rendered.drawn
+
+
+def test_no_figure_averages_over_settings(
+    mnist_5k: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Tables of one combination, that of `train`, and a figure that compares the others."""
+    sweeps = [sweep(ne=(1, 2), k=[1, 2], lc=[0, 1], learning_rate=[0.01, 0.001], epochs=[1, 2])]
+    rendered = render(tmp_path / "study", mnist_5k, sweeps, monkeypatch)
+    runs = pd.read_csv("results/runs.csv")
+    usual = runs[(runs["learning_rate"] == 0.001) & (runs["epochs"] == 1)]
+    names = ["recipe", "ne", "k", "lc", "seed", "accuracy"]
+    shown = rendered.tables.runs[names].itertuples(index=False)
+    assert set(shown) == set(usual[names].itertuples(index=False))
+    assert len(runs) == 4 * len(usual) == len(rendered.tables.all_runs)
+    for name in ("history", "confusion", "slots", "coactivation"):
+        assert not getattr(rendered.tables, name).duplicated().any()
+        assert len(pd.read_csv(f"results/{name}.csv")) > len(getattr(rendered.tables, name))
+    assert "swept-settings" in rendered.drawn
+    for recipe in ("blog", "logits"):
+        for rate in (0.001, 0.01):
+            of = runs[(runs["recipe"] == recipe) & (runs["learning_rate"] == rate)]
+            table = over_setting(rendered.tables.all_runs, "learning_rate")
+            (mean,) = table[(table["recipe"] == recipe) & (table["value"] == rate)]["mean"]
+            # Every cell has two seeds, two rates and two numbers of epochs: means of means agree.
+            assert mean == pytest.approx(of["accuracy"].mean())
 
 
 # Keys that six digits would round, and two that would be one.
@@ -138,6 +190,17 @@ def test_what_no_engine_can_compute_is_refused(
 
 # --- random studies
 
+# Values that a sweep of a setting may list
+SWEPT = {
+    "epochs": [2, 1],
+    "batch_size": [50, 25, 100],
+    "learning_rate": [0.001, 0.0003, 0.01],
+    "hidden": [3, 4],
+    "capacity_factor": [1.25, None, 1],
+    "z_loss": [0, 0.001],
+    "precision": ["float32", "bf16"],
+}
+
 
 @st.composite
 def sweeps_of_a_study(draw: st.DrawFn) -> list[dict[str, Any]]:
@@ -161,7 +224,13 @@ def sweeps_of_a_study(draw: st.DrawFn) -> list[dict[str, Any]]:
             st.lists(st.sampled_from([0, 0.001, 0.1, 1, 10]), min_size=1, max_size=3, unique=True)
         )
         seeds = draw(st.integers(1, 3))
-        sweeps.append({"recipe": recipes, "ne": ne, "k": k, "lc": lc, "seeds": seeds})
+        settings = draw(
+            st.dictionaries(st.sampled_from(list(SWEPT)), st.integers(1, 3), max_size=2)
+        )
+        train = {name: SWEPT[name][:count] for name, count in settings.items()}
+        if math.prod(map(len, train.values())) > 4:
+            train = {}
+        sweeps.append({"recipe": recipes, "ne": ne, "k": k, "lc": lc, "seeds": seeds, **train})
     return sweeps or [sweep("blog", [1], k=[1])]
 
 

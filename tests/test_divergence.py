@@ -51,7 +51,7 @@ def test_the_line_names_the_first_five() -> None:
 
 def write_study(folder: Path) -> None:
     """Tables of RUNS, whose accuracies are 0.9, 0.92, 0.8, 0.1; the last has diverged."""
-    rows = [run._asdict() for run in RUNS]
+    rows = [run.columns for run in RUNS]
     accuracy = {"accuracy": [0.9, 0.92, 0.8, 0.1], "network_loss": [1, 2, 3, math.nan]}
     diverged = [int(run == DIVERGED) for run in RUNS]
     frame = pd.DataFrame(rows)
@@ -90,7 +90,7 @@ def test_with_none_nothing_is_left_out(tmp_path: Path) -> None:
 
 def test_what_is_not_finite_is_an_empty_cell(tmp_path: Path) -> None:
     numbers = {"network_loss": math.inf, "gate_loss": -math.inf, "nmi": math.nan, "accuracy": 0.5}
-    write_table([{**RUNS[0]._asdict(), **numbers}], tmp_path / "runs.csv")
+    write_table([{**RUNS[0].columns, **numbers}], tmp_path / "runs.csv")
     assert (tmp_path / "runs.csv").read_text().splitlines()[1] == "switch,2,1,1,0,,,,0.5"
 
 

@@ -1,13 +1,17 @@
 """params.yaml: what stands in it, and what is refused, with one line that names key and value."""
 
+import dataclasses
+import math
+import re
 from pathlib import Path
 
 import pytest
 
 from moe.recipes import RECIPES
 from moe.study.grid import runs_of, study_digest
-from moe.study.params import ParamsError, read_params
+from moe.study.params import ParamsError, Sweep, read_params
 from moe.study.runs import Run, Trial
+from moe.study.train_settings import SETTING_TYPES, Train
 
 ROOT = Path(__file__).parent.parent
 DEFAULT = (ROOT / "params.yaml").read_text()
@@ -76,6 +80,49 @@ def test_a_trial_reads_its_own_name() -> None:
     assert str(Run("blog", 4, 2, 0.1, 3)) == "blog/ne=4/k=2/lc=0.1/seed=3"
 
 
+SWEEPS = """
+sweeps:
+  - {name: a, recipe: [blog, switch], ne: [2, 4], k: [2], lc: [1], seeds: 2,
+     learning_rate: [0.001, 0.01], capacity_factor: [null, 1]}
+  - {name: b, recipe: [switch], ne: [2], k: [2], lc: [0, 1], seeds: 1, hidden: [5, 10]}
+"""
+
+
+def test_a_sweep_may_list_settings_of_train(tmp_path: Path) -> None:
+    path = tmp_path / "params.yaml"
+    path.write_text(re.sub(r"\nsweeps:.*?(?=\ntrain:)", SWEEPS, DEFAULT, flags=re.DOTALL))
+    runs = runs_of(read_params(path).sweeps)
+    # a: 2 recipes × 2 ne × 2 rates × 2 capacities × 2 seeds, hidden as in train: 10.
+    # b: 2 lc × 2 widths, the rest as in train; of these (lc 1, hidden 10) is in a.
+    assert len(runs) == len(set(runs)) == 32 + 4 - 1
+    names = {tuple(name for name, _ in run.settings) for run in runs}
+    assert names == {("learning_rate", "hidden", "capacity_factor")}
+    usual = (("learning_rate", 0.001), ("hidden", 10), ("capacity_factor", math.inf))
+    of_b = {(run.lc, run.settings) for run in runs if run.lc == 0 or ("hidden", 5) in run.settings}
+    narrow = (usual[0], ("hidden", 5), usual[2])
+    assert of_b == {(0.0, usual), (0.0, narrow), (1.0, narrow)}
+    assert Run("switch", 2, 2, 1.0, 0, usual) in runs
+    assert str(Run("switch", 2, 2, 1.0, 0, usual)) == (
+        "switch/ne=2/k=2/lc=1/learning_rate=0.001/hidden=10/capacity_factor=inf/seed=0"
+    )
+
+
+def test_a_trial_with_settings_reads_its_own_name() -> None:
+    settings = (("epochs", 3), ("learning_rate", 1e-5), ("precision", "bf16"))
+    for recipe in ("blog", "extensions/mine.py:SHARP"):
+        trial = Trial(recipe, 16, 2, 0.1, settings)
+        assert Trial.parse(str(trial)) == trial
+        assert Trial.of(trial.columns) == trial
+    with pytest.raises(ValueError, match="is not the name of a trial"):
+        Trial.parse("blog/ne=4")
+
+
+def test_the_fields_of_a_sweep_are_those_of_train() -> None:
+    names = [field.name for field in dataclasses.fields(Train)]
+    assert list(SETTING_TYPES) == names
+    assert [field.name for field in dataclasses.fields(Sweep)][-len(names) :] == names
+
+
 def test_a_study_keeps_its_name_when_only_its_computation_changes(tmp_path: Path) -> None:
     path = tmp_path / "params.yaml"
     before = study_digest(read_params(ROOT / "params.yaml"))
@@ -110,6 +157,23 @@ BAD = {
         "data set 'cifar' is unknown; it can be mnist, ",
     ),
     "no cell": ("k: [1, 2, 3, 4]", "k: [20]", "[20]: every k is larger than every ne of"),
+    "no value of a setting": (
+        "lc: [0, 0.01",
+        "hidden: []\n    lc: [0, 0.01",
+        "sweeps.0.hidden: []",
+    ),
+    "a setting alone": (
+        *("lc: [0, 0.01", "learning_rate: 0.1\n    lc: [0, 0.01"),
+        "sweeps.0.learning_rate: 0.1: must be a list",
+    ),
+    "a wrong setting": (
+        *("lc: [0, 0.01", "epochs: [1, 0]\n    lc: [0, 0.01"),
+        "sweeps.0.epochs.1: 0: input should be greater than or equal to 1",
+    ),
+    "a large batch": (
+        *("lc: [0, 0.01", "batch_size: [128, 70000]\n    lc: [0, 0.01"),
+        "sweeps.0.batch_size: 70000: mnist has 60,000 training images",
+    ),
     "k of gshard": ("recipe: [switch]", "recipe: [gshard]", "[1, 2]: gshard allows only k = 2"),
     "k of dense": (
         *("recipe: [switch]", "recipe: [dense-total]"),

@@ -44,9 +44,9 @@ def test_training_says_what_it_is_at(
     clock: list[float], capsys: pytest.CaptureFixture[str]
 ) -> None:
     """40 runs of 5 epochs of 1,000 images; 10 of them are in the store."""
-    training = TrainingProgress(40, 5, 1_000)
+    training = TrainingProgress(dict.fromkeys(range(40), 5), 1_000)
     assert str(training.work) == "reading the store of finished runs"
-    training.on_runs(10)
+    training.on_runs(range(10))
     assert capsys.readouterr().out == "10 of 40 runs are in the store, 30 are trained\n"
     assert str(training.work) == "starting workers"
     training.on_epochs(2, 0.5, 0)
@@ -62,7 +62,7 @@ def test_training_says_what_it_is_at(
         "runs_done": 10, "epochs_done": 72, "mean_accuracy": pytest.approx(0.54)
     }  # fmt: skip
     training.on_epochs(128, 0.9, 0)
-    training.on_runs(30)
+    training.on_runs(range(10, 40))
     assert str(training.work) == "40 runs finished, writing them to weights/"
 
 

@@ -97,7 +97,7 @@ def test_weights_have_the_arrays_that_are_described(recipe: str, mnist_5k: Datas
 
 
 def test_a_column_or_table_that_is_not_described_cannot_be_written(tmp_path: Path) -> None:
-    row = Run("logits", 2, 1, 1.0, 0)._asdict()
+    row = Run("logits", 2, 1, 1.0, 0).columns
     with pytest.raises(ValueError, match=r"runs\.csv: .* declares no column 'speed' of it"):
         write_table([{**row, "speed": 1.0}], tmp_path / "runs.csv")
     with pytest.raises(ValueError, match=r"schema\.py declares no file of this name"):

@@ -1,6 +1,7 @@
 """A study cut into shards, trained by workers, and taken up again where it was left."""
 
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -48,7 +49,11 @@ def train(params: Params, data: Dataset, folder: Path) -> tuple[dict, list[int],
     finished: list[int] = []
     told: list[Epochs] = []
     runs = runs_of(params.sweeps)
-    trained = train_study(params, runs, data, Store(folder), told.append, finished.append)
+
+    def on_runs(found: Sequence[Run]) -> None:
+        finished.append(len(found))
+
+    trained = train_study(params, runs, data, Store(folder), told.append, on_runs)
     assert set(trained) == set(runs)
     return trained, finished, told
 
@@ -167,8 +172,8 @@ def test_interrupted_and_taken_up_again_it_ends_with_the_same_bits(
     class PowerError(Exception):
         pass
 
-    def fail(count: int) -> None:
-        if count:
+    def fail(found: Sequence[Run]) -> None:
+        if found:
             raise PowerError
 
     params, store = small(), Store(tmp_path / "interrupted")
@@ -204,6 +209,47 @@ def test_a_key_changes_with_all_that_the_result_depends_on() -> None:
     assert key(replace(params, train=replace(params.train, epochs=3))) != key()
     # How it is computed is no part of it.
     assert key(replace(params, runtime=replace(params.runtime, workers=7))) == key()
+
+
+def test_swept_settings_train_each_run_as_a_study_of_its_own_does(
+    mnist_5k: Dataset, tmp_path: Path
+) -> None:
+    """Each combination against a study that has these settings in `train`; keys are the same."""
+    sweep = Sweep(
+        *("swept", ("blog", "shazeer"), (2,), (1, 2), (1.0,), 1),
+        epochs=(1, 2),
+        learning_rate=(0.001, 0.01),
+        capacity_factor=(None, 1.0),
+    )
+    params = replace(small(), sweeps=(sweep,))
+    swept, _, told = train(params, mnist_5k, tmp_path / "swept")
+    assert len(swept) == 2 * 2 * 2 * 2 * 2
+    assert sum(epochs.runs for epochs in told) == 16 * 1 + 16 * 2
+    cpu, engines = torch.device("cpu"), dict.fromkeys(("blog", "shazeer"), "fused")
+    for settings in {run.settings for run in swept}:
+        own = {name: None if value == float("inf") else value for name, value in settings}
+        settings_of_study = replace(params.train, **own)
+        plain = replace(sweep, epochs=None, learning_rate=None, capacity_factor=None)
+        alone, _, _ = train(
+            replace(params, sweeps=(plain,), train=settings_of_study), mnist_5k, tmp_path / "alone"
+        )
+        keys = run_keys(list(swept), params.train, "d", cpu, engines)
+        expected = run_keys(list(alone), settings_of_study, "d", cpu, engines)
+        for run, trained in alone.items():
+            assert run.settings == ()
+            same = run._replace(settings=settings)
+            assert len(trained.history) == asdict(settings_of_study)["epochs"]
+            assert_same_bits({same: trained}, swept)
+            assert keys[same] == expected[run]
+
+
+def test_a_shard_has_one_combination_of_settings(mnist_sized: Dataset) -> None:
+    sweep = Sweep("swept", ("blog", "switch"), (2, 4), (1, 2), (1.0,), 3, hidden=(4, 8))
+    params = replace(small(), sweeps=(sweep,))
+    runs = runs_of(params.sweeps)
+    pieces = list(shards.shards_of(runs, params, CPU, mnist_sized))
+    assert sorted(run for piece in pieces for run in piece) == list(runs)
+    assert all(len({(run.recipe, run.settings) for run in piece}) == 1 for piece in pieces)
 
 
 def test_a_key_changes_with_the_code_that_computes(monkeypatch: pytest.MonkeyPatch) -> None:

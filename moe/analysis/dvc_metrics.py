@@ -9,21 +9,21 @@ from typing import Any
 
 import pandas as pd
 
-from moe.analysis.results import cells
-from moe.study.runs import TRIAL_KEYS, Trial
-from moe.study.tables import write_table
+from moe.analysis.results import at_settings, cells
+from moe.study.runs import TRIAL_KEYS, Settings, Trial
+from moe.study.tables import trial_columns, write_table
 
 CURVES = ["train_accuracy", "test_accuracy"]
 
 
-def headline(runs: pd.DataFrame) -> dict[str, Any]:
+def headline(runs: pd.DataFrame, settings: Settings = ()) -> dict[str, Any]:
     """How many runs; each recipe's accuracy with one expert, and of its best trial.
 
-    runs: runs.csv. base: by recipe, the mean at ne = 1, if the study has it; best: by recipe, the
-    highest mean of a trial.
+    runs: runs.csv. base: by recipe, the mean at ne = 1, if the study has it, at these settings of
+    those that it sweeps; best: by recipe, the highest mean of a trial.
     """
-    trials = runs.groupby(TRIAL_KEYS)["accuracy"].mean()
-    base = cells(runs, ne=1).groupby("recipe")["accuracy"].mean()
+    trials = runs.groupby(trial_columns(runs))["accuracy"].mean()
+    base = cells(at_settings(runs, settings), ne=1).groupby("recipe")["accuracy"].mean()
     best = trials.groupby("recipe").max()
     return {
         "runs": len(runs),
@@ -46,16 +46,17 @@ def write_plots(
 ) -> None:
     """Write accuracy_over_ne.csv, accuracy_over_lc.csv, training/RECIPE.csv, confusion/RECIPE.csv.
 
-    Training curves and confusion are those of each recipe's best trial; the confusion of its first
-    seed, a row for each test image.
+    The tables are of one combination of the settings that a study sweeps. Training curves and
+    confusion are those of each recipe's best trial; the confusion of its first seed, a row for each
+    test image.
     """
     write_table(accuracy_over_ne(runs), folder / "accuracy_over_ne.csv")
     write_table(accuracy_over_lc(runs), folder / "accuracy_over_lc.csv")
     for recipe, trial in best_trials(runs).items():
-        of_trial = cells(history, **trial._asdict())
+        of_trial = cells(history, **trial.columns)
         curves = of_trial.groupby("epoch")[CURVES].mean().reset_index()
         write_table(curves, folder / "training" / f"{recipe}.csv")
-        first = cells(confusion, **trial._asdict())
+        first = cells(confusion, **trial.columns)
         first = cells(first, seed=first["seed"].min())
         write_table(images_of(first), folder / "confusion" / f"{recipe}.csv")
 

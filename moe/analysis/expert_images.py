@@ -52,7 +52,7 @@ def gates_of(digits: Digits, seed: int) -> list[dict[str, Any]]:
         output, aux = model(x)
         columns = (digits.rows, digits.labels, output.argmax(-1), aux.gates)
         for image, digit, predicted, gates in zip(*(c.tolist() for c in columns), strict=True):
-            row = {**run._asdict(), "image": image, "digit": digit, "predicted": predicted}
+            row = {**run.columns, "image": image, "digit": digit, "predicted": predicted}
             table.append(row | {f"gate_{expert}": gate for expert, gate in enumerate(gates)})
     return table
 

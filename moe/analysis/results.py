@@ -13,8 +13,9 @@ from moe.data.sets import DATASETS, dataset_named
 from moe.engine.divergence import split, without
 from moe.recipes import in_order, recipe_named
 from moe.statistics import mean_with_interval, slopes
-from moe.study.runs import Run, Trial
-from moe.study.tables import exactly, read_table
+from moe.study.runs import RUN_KEYS, Run, Settings, Trial, exactly
+from moe.study.tables import picture_of, read_table, swept
+from moe.study.train_settings import Train, setting_of
 
 DIGITS = range(10)  # what the source's claims speak of
 READINGS = ("blog", "logits")  # the two readings of the source
@@ -30,6 +31,8 @@ class MissingCellsError(LookupError):
 class Tables(NamedTuple):
     """What a study left in results/; folder: where; hidden: width of its experts.
 
+    settings: of a study that sweeps settings of `train`, those of these tables, so that no figure
+    averages over them; others: the study's tables at its other settings.
     routers: runs.csv of the study of all recipes, or no rows; benchmark: what `make bench` found.
     diverged: the runs of runs and routers whose loss or weights are not finite; no table has them.
     """
@@ -45,6 +48,20 @@ class Tables(NamedTuple):
     benchmark: dict[str, Any] | None = None
     diverged: Sequence[Run] = ()
     dataset: DatasetInfo = DATASETS["mnist"]
+    settings: Settings = ()
+    others: Sequence["Tables"] = ()
+
+    @property
+    def all_runs(self) -> pd.DataFrame:
+        """The runs at all settings, with a column for each that the study sweeps."""
+        parts = [part.runs.assign(**dict(part.settings)) for part in (self, *self.others)]
+        names = [*RUN_KEYS, *dict(self.settings)]
+        table = pd.concat(parts, ignore_index=True)
+        return table[[*names, *(name for name in table.columns if name not in names)]]
+
+    def picture_of(self, trial: Trial) -> Path:
+        """Where the picture of a trial's experts is."""
+        return picture_of(trial._replace(settings=self.settings), self.folder)
 
     @property
     def pictured_seed(self) -> int:
@@ -78,16 +95,31 @@ class Tables(NamedTuple):
         return [f"accuracy_{label}" for label in self.classes]
 
 
-def read_tables(folder: Path, hidden: int, dataset: str = "mnist") -> Tables:
-    """Read what the stages before wrote; dataset: its name in params.yaml.
+def read_tables(
+    folder: Path, hidden: int, dataset: str = "mnist", train: Train | None = None
+) -> Tables:
+    """Read what the stages before wrote; dataset, train: as in params.yaml.
 
-    Diverged runs are left out of all tables. Where results/routers.csv has no rows, or lacks a
-    recipe of this study, a study of three recipes or more is shown side by side itself.
+    Of a study that sweeps settings of `train`, the tables at `usual_settings`. Diverged runs are
+    left out of all tables. Where results/routers.csv has no rows, or lacks a recipe of this study,
+    a study of three recipes or more is shown side by side itself.
     """
     names = ("runs", "history", "confusion", "slots", "coactivation")
     runs, *others = (read_table(folder / f"{name}.csv") for name in names)
+    usual = usual_settings(runs, train)
+    every = [settings for settings in settings_in(runs) if settings != usual]
     runs, diverged = split(runs)
-    others = [without(table, diverged) for table in others]
+    whole = [runs, *(without(table, diverged) for table in others)]
+
+    def part(settings: Settings) -> Tables:
+        width = dict(settings).get("hidden", hidden)
+        own = [at_settings(table, settings) for table in whole]
+        return Tables(
+            folder, width, *own, own[0].head(0), dataset=dataset_named(dataset), settings=settings
+        )
+
+    tables = part(usual)
+    runs = tables.runs
     beside = folder / "routers.csv"
     routers, of_routers = split(read_table(beside)) if beside.exists() else (runs.head(0), [])
     recipes = set(runs["recipe"])
@@ -96,8 +128,49 @@ def read_tables(folder: Path, hidden: int, dataset: str = "mnist") -> Tables:
         of_routers = [] if routers is runs else of_routers
     benchmark = folder.parent / "benchmarks/results.json"
     found = json.loads(benchmark.read_text()) if benchmark.exists() else None
-    left_out = (*diverged, *of_routers)
-    return Tables(folder, hidden, runs, *others, routers, found, left_out, dataset_named(dataset))
+    return tables._replace(
+        routers=routers,
+        benchmark=found,
+        diverged=(*diverged, *of_routers),
+        others=[part(settings) for settings in every],
+    )
+
+
+def settings_in(table: pd.DataFrame) -> list[Settings]:
+    """Every combination of the settings of `train` that a study sweeps; one, (), if none."""
+    names = swept(table)
+    if not names:
+        return [()]
+    rows = table[names].drop_duplicates().sort_values(names).itertuples(index=False)
+    return [tuple(zip(names, row, strict=True)) for row in rows]
+
+
+def usual_settings(runs: pd.DataFrame, train: Train | None = None) -> Settings:
+    """The combination of settings that a report is about: that of most runs, and of equals that of
+    `train`, else the smallest."""
+    counts = {settings: len(at_settings(runs, settings)) for settings in settings_in(runs)}
+
+    def worth(settings: Settings) -> tuple[int, bool]:
+        is_usual = train is not None and all(setting_of(train, n) == v for n, v in settings)
+        return counts[settings], is_usual
+
+    return max(counts, key=worth) if counts else ()
+
+
+def at_settings(table: pd.DataFrame, settings: Settings) -> pd.DataFrame:
+    """The rows with these settings, without the columns of settings."""
+    rows = cells(table, **dict(settings)) if settings else table
+    return rows.drop(columns=swept(table)).reset_index(drop=True) if settings else rows
+
+
+def settings_text(settings: Settings) -> str:
+    """Such as "learning_rate = 0.001, hidden = 10"."""
+    return ", ".join(f"{name} = {value_text(value)}" for name, value in settings)
+
+
+def value_text(value: Any) -> str:
+    """A setting's value in words; inf, no capacity_factor, is "none"."""
+    return "none" if value == np.inf else exactly(value)
 
 
 def cells(table: pd.DataFrame, **wanted: Any) -> pd.DataFrame:
@@ -266,7 +339,7 @@ def change_over_ne(runs: pd.DataFrame, recipe: str, k: int, lc: float) -> Change
 
 def first_seed(table: pd.DataFrame, trial: Trial) -> pd.DataFrame:
     """The rows of a trial's first model."""
-    of_trial = cells(table, **trial._asdict())
+    of_trial = cells(table, **trial.columns)
     return cells(of_trial, seed=of_trial["seed"].min())
 
 

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from moe.engine import HISTORY
-from moe.study.runs import RUN_KEYS, Run
+from moe.study.runs import Run
+from moe.study.tables import runs_in
 
 LOSSES = ("network_loss", "gate_loss")
 COLUMN = "diverged"  # of runs.csv: 1 or 0
@@ -47,7 +48,7 @@ def split(runs: pd.DataFrame) -> tuple[pd.DataFrame, list[Run]]:
     if COLUMN not in runs:
         return runs, []
     has = runs[COLUMN].astype(bool)
-    left_out = [Run(*row) for row in runs.loc[has, RUN_KEYS].itertuples(index=False)]
+    left_out = runs_in(runs[has])
     return runs[~has].drop(columns=COLUMN).reset_index(drop=True), left_out
 
 
@@ -55,5 +56,6 @@ def without(table: pd.DataFrame, left_out: Sequence[Run]) -> pd.DataFrame:
     """The rows of a table of runs that belong to none of these runs."""
     if not left_out or table.empty:
         return table
-    of_them = pd.MultiIndex.from_frame(table[RUN_KEYS]).isin([tuple(run) for run in left_out])
-    return table[~of_them].reset_index(drop=True)
+    of_them = set(left_out)
+    keep = [run not in of_them for run in runs_in(table)]
+    return table[keep].reset_index(drop=True)

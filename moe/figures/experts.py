@@ -27,7 +27,6 @@ from moe.figures.drawn import Drawn, figure, ref
 from moe.figures.style import canvas, empty, heatmap, ne_axis, plot_lines, spread
 from moe.figures.sweeps import sentence
 from moe.study.runs import Trial
-from moe.study.tables import picture_of
 
 SHOWN_NE = (2, 3, 4, 5, 6, 7, 8, 10, 16)  # of those that a study has; else others of its own
 MOST_SIZES, FEW_EXPERTS = 9, 7  # sizes up to FEW_EXPERTS share a line
@@ -174,13 +173,13 @@ def _images(tables: Tables, trial: Trial) -> np.ndarray:
 
 
 def _pictured(tables: Tables, trial: Trial) -> bool:
-    has_seed = len(cells(tables.slots, **trial._asdict(), seed=tables.pictured_seed)) > 0
-    return has_seed and picture_of(trial, tables.folder).exists()
+    has_seed = len(cells(tables.slots, **trial.columns, seed=tables.pictured_seed)) > 0
+    return has_seed and tables.picture_of(trial).exists()
 
 
 def _router_pictures(part: Any, tables: Tables, trial: Trial, named: bool) -> None:
     """Two rows of pictures, an expert a column; named: whether to say what the rows are."""
-    with Image.open(picture_of(trial, tables.folder)) as sheet:
+    with Image.open(tables.picture_of(trial)) as sheet:
         pixels = np.asarray(sheet)
     height, width = pixels.shape[0] // 2, pixels.shape[1] // trial.ne
     pictures = pixels.reshape(2, height, trial.ne, width).transpose(0, 2, 1, 3)

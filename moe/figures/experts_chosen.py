@@ -25,7 +25,7 @@ from moe.figures.style import canvas, empty, error_bars, legend_above, ne_axis, 
 from moe.figures.sweeps import sentence
 from moe.model import costs
 from moe.recipes import in_order
-from moe.study.tables import exactly
+from moe.study.runs import exactly
 
 FREE = 1.05  # times the operations: more is worth a word
 

@@ -16,7 +16,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Drawing
 
 from moe.recipes import recipe_named
-from moe.study.tables import exactly
+from moe.study.runs import exactly
 
 WIDTH = 7.6  # inches: with text of 10 points, still readable at half a page's width
 BASE, MIXTURE = "#0072B2", "#E69F00"

@@ -23,7 +23,7 @@ from moe.figures.style import (
     ne_axis,
     plot_lines,
 )
-from moe.study.tables import exactly
+from moe.study.runs import exactly
 
 NO_COMMON_NE = "no ne that every lc has"
 

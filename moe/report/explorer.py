@@ -11,13 +11,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from moe.analysis.results import Tables, counts_of
+from moe.analysis.results import Tables, at_settings, counts_of, settings_text
 from moe.engine.divergence import without
 from moe.recipes import in_order
 from moe.report.playground import ENGINE
 from moe.report.single_page import render
 from moe.study.runs import TRIAL_KEYS, Trial
-from moe.study.tables import PICTURES_DIR, picture_of, read_table
+from moe.study.tables import PICTURES_DIR, read_table
 
 CURVES = ("network_loss", "gate_loss", "test_accuracy")
 
@@ -40,18 +40,41 @@ def write_explorer(tables: Tables, template: Path, path: Path) -> None:
 def explorer_data(tables: Tables) -> dict[str, Any]:
     """What the page shows. trials: one object each, whose lists run over its seeds; what is not
     finite is None, null in JSON."""
+    digits = read_table(tables.folder / "digits.csv")
+    one_model = digits.drop_duplicates(["image"])  # every model has the same images
+    pictured = without(digits, tables.diverged)
+    parts = sorted((tables, *tables.others), key=lambda part: part.settings)
+    return {
+        "dataset": tables.dataset.title,
+        "item": tables.dataset.item,
+        "items": tables.dataset.items,
+        "classNames": list(tables.dataset.class_names),
+        "imageShape": list(tables.dataset.image_shape or ()),
+        "recipes": in_order(tables.all_runs["recipe"]),
+        "settings": [settings_text(part.settings) for part in parts if part.settings],
+        "picturedSeed": tables.pictured_seed,
+        "trials": [trial for part in parts for trial in _trials(part, pictured)],
+        "trainable": ENGINE,
+        "digits": one_model["digit"].tolist(),
+        "digitsPicture": _as_uri(tables.folder / PICTURES_DIR.name / "digits.png"),
+    }
+
+
+def _trials(tables: Tables, pictured: pd.DataFrame) -> list[dict[str, Any]]:
+    """The trials at the settings of the tables."""
     history = dict(list(tables.history.groupby(TRIAL_KEYS)))
     confusion = dict(list(tables.confusion.groupby(TRIAL_KEYS)))
     slots = dict(list(tables.slots.groupby(TRIAL_KEYS)))
-    pictured = read_table(tables.folder / "digits.csv")
-    gates = dict(list(without(pictured, tables.diverged).groupby(TRIAL_KEYS)))
+    gates = dict(list(at_settings(pictured, tables.settings).groupby(TRIAL_KEYS)))
+    settings = {"settings": settings_text(tables.settings)} if tables.settings else {}
     trials = []
     for key, runs in tables.runs.groupby(TRIAL_KEYS):
         trial = Trial(*key)
         runs = runs.sort_values("seed")
         trials.append(
             {
-                **trial._asdict(),
+                **trial.columns,
+                **settings,
                 "seeds": runs["seed"].tolist(),
                 "accuracy": _short(runs["accuracy"]),
                 "networkLoss": _short(runs["network_loss"]),
@@ -61,24 +84,11 @@ def explorer_data(tables: Tables) -> dict[str, Any]:
                 "confusion": _by_seed(confusion[key], ["digit"], "predicted"),
                 "slots": _by_seed(slots[key], ["expert"], "digit"),
                 "curves": {name: _curve(history[key], name) for name in CURVES},
-                "picture": _as_uri(picture_of(trial, tables.folder)),
+                "picture": _as_uri(tables.picture_of(trial)),
                 "gates": _gates(gates[key], trial.ne) if key in gates else [],
             }
         )
-    one_model = pictured.drop_duplicates(["image"])  # every model has the same images
-    return {
-        "dataset": tables.dataset.title,
-        "item": tables.dataset.item,
-        "items": tables.dataset.items,
-        "classNames": list(tables.dataset.class_names),
-        "imageShape": list(tables.dataset.image_shape or ()),
-        "recipes": in_order(tables.runs["recipe"]),
-        "picturedSeed": tables.pictured_seed,
-        "trials": trials,
-        "trainable": ENGINE,
-        "digits": one_model["digit"].tolist(),
-        "digitsPicture": _as_uri(tables.folder / PICTURES_DIR.name / "digits.png"),
-    }
+    return trials
 
 
 def _short(values: Any, form: str = "{:.6g}") -> list[float | None]:

@@ -22,14 +22,15 @@ from moe.analysis.results import (
     lc_sweep,
     mean_over_ne,
     over_seeds,
+    settings_text,
 )
 from moe.figures.dropped import dropped_classes
 from moe.recipes import in_order, recipe_named
 from moe.statistics import mean_with_interval
 from moe.study.grid import study_digest
 from moe.study.params import Params
-from moe.study.runs import TRIAL_KEYS
-from moe.study.tables import exactly
+from moe.study.runs import TRIAL_KEYS, exactly
+from moe.study.train_settings import with_settings
 
 DIGEST_SHOWN = 12  # characters
 
@@ -41,7 +42,8 @@ def facts(tables: Tables, params: Params, claims: list[dict[str, Any]]) -> dict[
     return {
         "dataset": dataset,
         "inputs": math.prod(dataset.image_shape) if dataset.image_shape else None,
-        "train": params.train,
+        "train": with_settings(params.train, tables.settings),
+        "settings": _settings(tables),
         "digest": study_digest(params)[:DIGEST_SHOWN],
         "runs": len(runs),
         "trials": len(runs.groupby(TRIAL_KEYS)),
@@ -64,6 +66,18 @@ def facts(tables: Tables, params: Params, claims: list[dict[str, Any]]) -> dict[
         "kinds": {claim["verdict"]: claim["symbol"] for claim in claims},
         "routers": _routers(tables, params),
         "diverged": [str(run) for run in tables.diverged],
+    }
+
+
+def _settings(tables: Tables) -> dict[str, Any] | None:
+    """Of a study that sweeps settings: which, those that the report is about, and how many runs
+    have others; else None."""
+    if not tables.settings:
+        return None
+    return {
+        "swept": [name for name, _ in tables.settings],
+        "shown": settings_text(tables.settings),
+        "others": sum(len(other.runs) for other in tables.others),
     }
 
 

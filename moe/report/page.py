@@ -12,7 +12,7 @@ from markupsafe import Markup
 from moe.figures import Figure, Tables, all_figures, ref, with_numbers
 from moe.report.facts import facts
 from moe.study.params import Params
-from moe.study.tables import exactly
+from moe.study.runs import exactly
 
 REPORTS_DIR = Path("reports")
 TEMPLATE_DIR = REPORTS_DIR / "template"

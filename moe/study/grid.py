@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 
 from moe.study.params import Params, Sweep
-from moe.study.runs import Run, digest
+from moe.study.runs import RUN_KEYS, Run, digest
 
 
 def runs_of(sweeps: Sequence[Sweep]) -> tuple[Run, ...]:
@@ -13,10 +13,10 @@ def runs_of(sweeps: Sequence[Sweep]) -> tuple[Run, ...]:
     return tuple(
         sorted(
             {
-                Run(recipe, ne, k, float(lc), seed)
+                Run(recipe, ne, k, float(lc), seed, settings)
                 for sweep in sweeps
-                for recipe, ne, k, lc in itertools.product(
-                    sweep.recipe, sweep.ne, sweep.k, sweep.lc
+                for recipe, ne, k, lc, settings in itertools.product(
+                    sweep.recipe, sweep.ne, sweep.k, sweep.lc, sweep.settings()
                 )
                 if k <= ne
                 for seed in sweep.seeds
@@ -27,4 +27,5 @@ def runs_of(sweeps: Sequence[Sweep]) -> tuple[Run, ...]:
 
 def study_digest(params: Params) -> str:
     """A digest of the runs, their training and their data, not of how they are computed."""
-    return digest([runs_of(params.sweeps), asdict(params.train), asdict(params.data)])
+    runs = [list(run if run.settings else run[: len(RUN_KEYS)]) for run in runs_of(params.sweeps)]
+    return digest([runs, asdict(params.train), asdict(params.data)])

@@ -3,10 +3,14 @@
 The fields have no defaults: every number that a user may change is in params.yaml.
 """
 
+import dataclasses
+import itertools
+import math
 import re
 import reprlib
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import (
     AfterValidator,
@@ -22,7 +26,19 @@ from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from moe.data.sets import dataset_named
 from moe.errors import UserError
 from moe.recipes import recipe_named
-from moe.study.train_settings import Positive, Real, Train, Whole, strict
+from moe.study.runs import Settings
+from moe.study.train_settings import (
+    SETTING_TYPES,
+    CapacityFactor,
+    LearningRate,
+    Positive,
+    Precision,
+    Real,
+    Train,
+    Whole,
+    ZLoss,
+    strict,
+)
 
 PARAMS_FILE = Path("params.yaml")
 LARGEST_FILE = 100_000  # bytes; the study of this project has 2,200, and parsing is slow
@@ -76,7 +92,9 @@ def _is_weight(lc: float) -> float:
     return lc
 
 
+T = TypeVar("T")
 ListOf = BeforeValidator(_is_list)
+Swept = Annotated[tuple[T, ...], Field(min_length=1), ListOf] | None
 Weight = Annotated[Real, Field(ge=0), AfterValidator(_is_weight)]
 RecipeName = Annotated[str, Field(strict=True, max_length=200), AfterValidator(_is_recipe)]
 Name = Annotated[
@@ -91,7 +109,10 @@ class Data:
 
 @strict
 class Sweep:
-    """A Cartesian product of cells, without those where k > ne."""
+    """A Cartesian product of cells, without those where k > ne.
+
+    The keys of `train` may be swept too; those that are None are as in `train`.
+    """
 
     name: Name
     recipe: Annotated[tuple[RecipeName, ...], Field(min_length=1), ListOf]
@@ -99,6 +120,13 @@ class Sweep:
     k: Annotated[tuple[Positive, ...], Field(min_length=1), ListOf]
     lc: Annotated[tuple[Weight, ...], Field(min_length=1), ListOf]
     seeds: Annotated[range, PlainValidator(_seeds)]
+    epochs: Swept[Positive] = None
+    batch_size: Swept[Positive] = None
+    learning_rate: Swept[LearningRate] = None
+    hidden: Swept[Positive] = None
+    capacity_factor: Swept[CapacityFactor] = None
+    z_loss: Swept[ZLoss] = None
+    precision: Swept[Precision] = None
 
     def __post_init__(self) -> None:
         if min(self.k) > max(self.ne):
@@ -113,7 +141,22 @@ class Sweep:
     @property
     def cells(self) -> int:
         """An upper bound of the number of trials, without making them."""
-        return len(self.recipe) * len(self.ne) * len(self.k) * len(self.lc)
+        axes = (self.recipe, self.ne, self.k, self.lc, *map(self.swept, SETTING_TYPES))
+        return math.prod(len(axis) for axis in axes if axis is not None)
+
+    def swept(self, name: str) -> tuple[Any, ...] | None:
+        """The values of a setting, or None."""
+        return getattr(self, name)
+
+    def settings(self) -> Iterator[Settings]:
+        """Every combination of the swept settings, with no capacity_factor as inf."""
+        axes = {name: self.swept(name) for name in SETTING_TYPES}
+        named = [
+            [(name, math.inf if value is None else SETTING_TYPES[name](value)) for value in values]
+            for name, values in axes.items()
+            if values is not None
+        ]
+        return itertools.product(*named)
 
 
 @strict
@@ -149,12 +192,22 @@ class Params:
     runtime: Runtime
 
     def __post_init__(self) -> None:
+        # A setting that one sweep lists is part of every trial: the other sweeps have train's.
+        listed = [name for name in SETTING_TYPES if any(s.swept(name) for s in self.sweeps)]
+        own = {name: (getattr(self.train, name),) for name in listed}
+        filled = (
+            dataclasses.replace(sweep, **{n: v for n, v in own.items() if sweep.swept(n) is None})
+            for sweep in self.sweeps
+        )
+        object.__setattr__(self, "sweeps", tuple(filled))
         images = dataset_named(self.data.dataset).training_samples
-        if self.train.batch_size > images:
-            raise ValueError(
-                f"train.batch_size: {self.train.batch_size}: {self.data.dataset} has {images:,} "
-                "training images, so there is no whole batch"
-            )
+        sizes = {f"sweeps.{i}.batch_size": s.batch_size or () for i, s in enumerate(self.sweeps)}
+        for where, listed_sizes in {**sizes, "train.batch_size": (self.train.batch_size,)}.items():
+            if listed_sizes and max(listed_sizes) > images:
+                raise ValueError(
+                    f"{where}: {max(listed_sizes)}: {self.data.dataset} has {images:,} training "
+                    "images, so there is no whole batch"
+                )
         runs = sum(sweep.cells * len(sweep.seeds) for sweep in self.sweeps)
         if runs > self.runtime.most_runs:
             raise ValueError(

@@ -2,48 +2,88 @@
 
 import hashlib
 import json
+import re
 from typing import Any, NamedTuple
+
+from moe.study.train_settings import SETTING_TYPES
+
+Settings = tuple[tuple[str, Any], ...]  # names and values, in the order of SETTING_TYPES
+TRIAL_KEYS = ["recipe", "ne", "k", "lc"]
+RUN_KEYS = [*TRIAL_KEYS, "seed"]
+NAME = re.compile(r"(?P<recipe>.+)/ne=(?P<ne>\d+)/k=(?P<k>\d+)/lc=(?P<lc>[^/]+)(?P<settings>/.+)?")
 
 
 class Trial(NamedTuple):
-    """One cell of the study: recipe, ne experts, k chosen per input, weight lc of the gate loss."""
+    """One cell of the study: recipe, ne experts, k chosen per input, weight lc of the gate loss.
+
+    settings: those of `train` that the study sweeps; every trial of a study has the same names. No
+    limit, `capacity_factor: null`, is inf here and in tables, so that values compare.
+    """
 
     recipe: str
     ne: int
     k: int
     lc: float
+    settings: Settings = ()
+
+    @property
+    def columns(self) -> dict[str, Any]:
+        """Its columns of a table."""
+        return {**dict(zip(TRIAL_KEYS, self, strict=False)), **dict(self.settings)}
+
+    @classmethod
+    def of(cls, columns: dict[str, Any]) -> "Trial":
+        """The inverse of `columns`."""
+        settings = tuple((name, columns[name]) for name in SETTING_TYPES if name in columns)
+        return cls(*(columns[name] for name in TRIAL_KEYS), settings)
 
     def __str__(self) -> str:
-        lc = repr(float(self.lc)).removesuffix(".0")  # every digit: two trials have two names
-        return f"{self.recipe}/ne={self.ne}/k={self.k}/lc={lc}"
+        settings = "".join(f"/{name}={exactly(value)}" for name, value in self.settings)
+        return f"{self.recipe}/ne={self.ne}/k={self.k}/lc={exactly(self.lc)}{settings}"
 
     @classmethod
     def parse(cls, name: str) -> "Trial":
         """The inverse of str(); the recipe may hold slashes."""
-        recipe, *pairs = name.rsplit("/", 3)
-        ne, k, lc = (pair.partition("=")[2] for pair in pairs)
-        return cls(recipe, int(ne), int(k), float(lc))
+        found = NAME.fullmatch(name)
+        if found is None:
+            raise ValueError(f"{name!r} is not the name of a trial")
+        pairs = (part.partition("=") for part in (found["settings"] or "").split("/")[1:])
+        settings = tuple((key, SETTING_TYPES[key](value)) for key, _, value in pairs)
+        return cls(found["recipe"], int(found["ne"]), int(found["k"]), float(found["lc"]), settings)
 
 
 class Run(NamedTuple):
-    """A trial with a seed. The first five columns of every results table, in this order."""
+    """A trial with a seed. Its columns are the first of every results table."""
 
     recipe: str
     ne: int
     k: int
     lc: float
     seed: int
+    settings: Settings = ()
 
     @property
     def trial(self) -> Trial:
-        return Trial(*self[:4])
+        return Trial(*self[:4], self.settings)
+
+    @property
+    def columns(self) -> dict[str, Any]:
+        """Its columns of a table: RUN_KEYS, then the settings that the study sweeps."""
+        return {**dict(zip(RUN_KEYS, self, strict=False)), **dict(self.settings)}
+
+    @classmethod
+    def of(cls, columns: dict[str, Any]) -> "Run":
+        """The inverse of `columns`."""
+        trial = Trial.of(columns)
+        return cls(*trial[:4], columns["seed"], trial.settings)
 
     def __str__(self) -> str:
         return f"{self.trial}/seed={self.seed}"
 
 
-TRIAL_KEYS = list(Trial._fields)
-RUN_KEYS = list(Run._fields)
+def exactly(value: Any) -> str:
+    """The shortest text that reads back as the same number, such as 0.01 or 1; a word as it is."""
+    return value if isinstance(value, str) else repr(float(value)).removesuffix(".0")
 
 
 def digest(value: Any) -> str:

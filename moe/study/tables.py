@@ -1,6 +1,7 @@
 """Tidy CSV tables, which stages pass to one another; small enough for git."""
 
-from collections.abc import Iterable, Mapping
+import itertools
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -8,8 +9,9 @@ import numpy as np
 import pandas as pd
 
 from moe.errors import UserError
-from moe.study.runs import RUN_KEYS, Run, Trial
+from moe.study.runs import RUN_KEYS, TRIAL_KEYS, Run, Trial, exactly
 from moe.study.schema import check_columns
+from moe.study.train_settings import SETTING_TYPES
 
 RESULTS_DIR = Path("results")
 PICTURES_DIR = RESULTS_DIR / "pictures"
@@ -18,25 +20,54 @@ PICTURES_DIR = RESULTS_DIR / "pictures"
 def write_table(rows: Iterable[Mapping[str, Any]] | pd.DataFrame, path: Path) -> None:
     """Write rows, or a frame without its index; the same rows always give the same bytes.
 
-    A number that is not finite is an empty cell. The key lc is written exactly, so that tables can
-    be joined; other numbers have six digits. Raises ValueError for a table or a column without a
-    description in moe/study/schema.py.
+    A number that is not finite is an empty cell. Keys, such as lc, are written exactly, so that
+    tables can be joined; other numbers have six digits. Raises ValueError for a table or a column
+    without a description in moe/study/schema.py.
     """
     frame = rows if isinstance(rows, pd.DataFrame) else pd.DataFrame(list(rows))
     check_columns(path, map(str, frame.columns))
-    frame = frame.replace([np.inf, -np.inf], np.nan)
-    if "lc" in frame:
-        frame = frame.assign(lc=[exactly(lc) for lc in frame["lc"]])
+    exact = {name: [*map(exactly, frame[name])] for name in ("lc", *swept(frame)) if name in frame}
+    frame = frame.replace([np.inf, -np.inf], np.nan).assign(**exact)
     path.parent.mkdir(parents=True, exist_ok=True)
     # Six digits: more than any statement needs, fewer than differ by rounding.
     frame.to_csv(path, index=False, float_format="%.6g", lineterminator="\n")
+
+
+def swept(table: pd.DataFrame) -> list[str]:
+    """The settings of `train` that a study sweeps: columns with their names, after seed."""
+    names = list(table.columns)
+    after = names[names.index("seed") + 1 :] if "seed" in names else []
+    return list(itertools.takewhile(SETTING_TYPES.__contains__, after))
+
+
+def trial_columns(table: pd.DataFrame) -> list[str]:
+    """The columns that tell trials apart."""
+    return [*TRIAL_KEYS, *swept(table)]
+
+
+def run_columns(table: pd.DataFrame) -> list[str]:
+    """The columns that tell runs apart."""
+    return [*RUN_KEYS, *swept(table)]
+
+
+def by_trial(table: pd.DataFrame) -> Iterator[tuple[Trial, pd.DataFrame]]:
+    """Each trial with its rows, sorted."""
+    names = trial_columns(table)
+    for key, rows in table.groupby(names):
+        yield Trial.of(dict(zip(names, key, strict=True))), rows
+
+
+def runs_in(table: pd.DataFrame) -> list[Run]:
+    """The run of each row."""
+    rows = table[run_columns(table)].to_dict("records")
+    return [Run.of({str(name): value for name, value in row.items()}) for row in rows]
 
 
 def read_table(path: Path) -> pd.DataFrame:
     """A table whose first columns are recipe, ne, k, lc, seed; UserError if it is not one."""
     types = dict(zip(RUN_KEYS, (str, int, int, float, int), strict=True))
     try:
-        table = pd.read_csv(path, dtype=types)
+        table = pd.read_csv(path, dtype={**types, **SETTING_TYPES})
         if list(table.columns[: len(types)]) != list(types):
             raise ValueError(f"its columns are {', '.join(map(str, table.columns))}")
     except ValueError as error:  # pandas' own errors are among these
@@ -48,19 +79,20 @@ def read_table(path: Path) -> pd.DataFrame:
 
 def joined(one: pd.DataFrame, other: pd.DataFrame) -> pd.DataFrame:
     """Two tables with a row for each run, side by side; UserError where they differ in runs."""
-    both = one.merge(other, on=RUN_KEYS, how="outer", indicator="_side")
+    keys = run_columns(one)
+    if keys != run_columns(other):
+        raise UserError(
+            f"{RESULTS_DIR}: two tables of one study differ in the settings that it sweeps; run "
+            "`dvc repro --force` to write them again"
+        )
+    both = one.merge(other, on=keys, how="outer", indicator="_side")
     if len(both) == len(one) == len(other) and (both["_side"] == "both").all():
-        return one.merge(other, on=RUN_KEYS)  # in the order of the first
-    odd = both[(both["_side"] != "both") | both.duplicated(RUN_KEYS)]
+        return one.merge(other, on=keys)  # in the order of the first
+    odd = both[(both["_side"] != "both") | both.duplicated(keys)]
     raise UserError(
         f"{RESULTS_DIR}: two tables of one study differ in {len(odd):,} runs, the first of them "
-        f"{Run(*odd.iloc[0][RUN_KEYS])}; run `dvc repro --force` to write them again"
+        f"{runs_in(odd)[0]}; run `dvc repro --force` to write them again"
     )
-
-
-def exactly(lc: float) -> str:
-    """The shortest text that reads back as the same number, such as 0.01 or 1."""
-    return repr(float(lc)).removesuffix(".0")
 
 
 def picture_of(trial: Trial, results: Path = RESULTS_DIR) -> Path:

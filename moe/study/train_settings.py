@@ -3,7 +3,10 @@
 A separate module because the keys of finished runs cover all sources that the engines import.
 """
 
-from typing import Annotated, Literal
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
@@ -16,15 +19,44 @@ Positive = Annotated[Whole, Field(ge=1)]
 strict = dataclass(frozen=True, config=ConfigDict(extra="forbid"))
 
 
+LearningRate = Annotated[Real, Field(gt=0)]
+CapacityFactor = Annotated[Real, Field(gt=0, le=1e6)] | None
+ZLoss = Annotated[Real, Field(ge=0, le=1e6)]
+
+
 @strict
 class Train:
     epochs: Positive
     batch_size: Positive
-    learning_rate: Annotated[Real, Field(gt=0)]
+    learning_rate: LearningRate
     hidden: Positive
     # Of switch and gshard, and of switch; off unless a study asks for them.
-    capacity_factor: Annotated[Real, Field(gt=0, le=1e6)] | None = None
-    z_loss: Annotated[Real, Field(ge=0, le=1e6)] = 0.0
+    capacity_factor: CapacityFactor = None
+    z_loss: ZLoss = 0.0
     # What the fused engine rounds the factors of its large products to. The kernel has float32
     # only.
     precision: Precision = "float32"
+
+
+# The settings in the order of Train, each with what makes its value of a text.
+SETTING_TYPES: dict[str, Callable[[str], Any]] = {
+    "epochs": int,
+    "batch_size": int,
+    "learning_rate": float,
+    "hidden": int,
+    "capacity_factor": float,
+    "z_loss": float,
+    "precision": str,
+}
+
+
+def setting_of(train: Train, name: str) -> Any:
+    """A setting as tables have it: no capacity_factor is inf."""
+    value = getattr(train, name)
+    return math.inf if value is None else SETTING_TYPES[name](value)
+
+
+def with_settings(train: Train, settings: Iterable[tuple[str, Any]]) -> Train:
+    """The settings of a run that has some of its own."""
+    own = {name: None if value == math.inf else value for name, value in settings}
+    return replace(train, **own)

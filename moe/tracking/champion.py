@@ -5,7 +5,6 @@ registers it as a version of the model NAME-on-DATASET. The alias `champion` nam
 versions, so a short experiment does not replace a better study's.
 """
 
-import json
 import re
 import shutil
 import tempfile
@@ -46,7 +45,9 @@ def keep_champion(
     """Keep one model of the study, registered, and the alias on the best version."""
     trial, accuracy = best_trial(runs)
     its_runs = of_trial(runs, trial)
-    content = digest([list(trial), its_runs.to_dict("records"), SERVED.read_text()])
+    content = digest(
+        [list(trial.columns.values()), its_runs.to_dict("records"), SERVED.read_text()]
+    )
     good, others = _models(store, run, content)
     if good is None:
         _log_model(
@@ -85,7 +86,7 @@ def _log_model(trial: Trial, seed: int, run_id: str, content: str, note: str) ->
     answer = np.zeros((1, model.experts.b2.shape[-1]), np.float32)
     with tempfile.TemporaryDirectory() as folder, mlflow.start_run(run_id=run_id):
         weights = Path(folder) / "weights.safetensors"
-        save_file(model.state_dict(), weights, {"trial": json.dumps(list(trial))})
+        save_file(model.state_dict(), weights, {"trial": str(trial)})
         mlflow.pyfunc.log_model(
             name=re.sub(r"[/:.%\"']", "_", trial_name(trial)),  # which MLflow does not allow
             python_model=str(SERVED),
@@ -94,7 +95,7 @@ def _log_model(trial: Trial, seed: int, run_id: str, content: str, note: str) ->
             signature=infer_signature(example, answer),
             input_example=example,
             pip_requirements=[_requirement(name) for name in NEEDED_TO_PREDICT],
-            params=as_params(trial._asdict()),
+            params=as_params(trial.columns),
             tags={"content": content, NOTE: note},
         )
 

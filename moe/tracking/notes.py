@@ -7,7 +7,8 @@ from mlflow.tracking import MlflowClient
 
 from moe.data.sets import dataset_named
 from moe.statistics import mean_with_interval
-from moe.study.runs import TRIAL_KEYS, Trial
+from moe.study.runs import Trial
+from moe.study.tables import runs_in
 from moe.tracking.experiments import Experiments, search, set_experiment_tags
 from moe.tracking.records import Record, best_trial, sound, trial_name
 from moe.tracking.study import Study
@@ -77,7 +78,7 @@ slightly optimistic.
 
 def of_trial(runs: pd.DataFrame, trial: Trial) -> pd.DataFrame:
     """The rows of a trial, without those that diverged."""
-    return sound(runs[(runs[TRIAL_KEYS] == list(trial)).all(axis=1)])
+    return sound(runs[[run.trial == trial for run in runs_in(runs)]])
 
 
 def _accuracy(runs: pd.DataFrame) -> str:

@@ -15,7 +15,8 @@ import pandas as pd
 from moe.engine import HISTORY
 from moe.engine.divergence import COLUMN
 from moe.statistics import mean_with_interval
-from moe.study.runs import RUN_KEYS, TRIAL_KEYS, Run, Trial, digest
+from moe.study.runs import Run, Trial, digest, exactly
+from moe.study.tables import by_trial, run_columns, runs_in, trial_columns
 
 SHARES = ("accuracy", "train_accuracy", "dropped", "nmi", "nmi_null")  # at most 1
 # Of points in MLflow's charts, by k; so that k is seen in a chart over ne.
@@ -47,13 +48,14 @@ class Record(NamedTuple):
 
 def trial_name(trial: Trial) -> str:
     """Sorts by recipe and ne, such as "blog ne=08 k=2 lc=0.1"."""
-    return f"{trial.recipe} ne={trial.ne:02d} k={trial.k} lc={_number(trial.lc)}"
+    settings = "".join(f" {name}={exactly(value)}" for name, value in trial.settings)
+    return f"{trial.recipe} ne={trial.ne:02d} k={trial.k} lc={exactly(trial.lc)}{settings}"
 
 
 def trial_records(runs: pd.DataFrame) -> Iterator[Record]:
     """One for each trial of runs.csv, sorted."""
-    for key, all_seeds in runs.groupby(TRIAL_KEYS):
-        trial, of_trial = Trial(*key), sound(all_seeds)
+    for trial, all_seeds in by_trial(runs):
+        of_trial = sound(all_seeds)
         metrics: dict[str, float] = {}
         for column in _measures(runs):
             mean, low, high = mean_with_interval(of_trial[column].to_numpy(float))
@@ -68,7 +70,7 @@ def trial_records(runs: pd.DataFrame) -> Iterator[Record]:
             trial_name(trial),
             "trial",
             trial_name(trial),
-            {**as_params(trial._asdict()), "seeds": str(len(all_seeds))},
+            {**as_params(trial.columns), "seeds": str(len(all_seeds))},
             metrics,
             diverged=bool(_diverged(all_seeds).any()),
         )
@@ -76,22 +78,17 @@ def trial_records(runs: pd.DataFrame) -> Iterator[Record]:
 
 def run_records(runs: pd.DataFrame, history: pd.DataFrame) -> Iterator[Record]:
     """One for each row of runs.csv."""
-    curves = {
-        Run(*key): [
-            (f"epoch/{name}", int(row["epoch"]), float(row[name]))
-            for row in rows.to_dict("records")
-            for name in HISTORY
-        ]
-        for key, rows in history.groupby(RUN_KEYS)
-    }
+    curves: dict[Run, list[tuple[str, int, float]]] = {}
+    for run, row in zip(runs_in(history), history.to_dict("records"), strict=True):
+        points = [(f"epoch/{name}", int(row["epoch"]), float(row[name])) for name in HISTORY]
+        curves.setdefault(run, []).extend(points)
     measures = _measures(runs)
-    for row in runs.to_dict("records"):
-        run = Run(*(row[name] for name in RUN_KEYS))
+    for run, row in zip(runs_in(runs), runs.to_dict("records"), strict=True):
         yield Record(
             f"{trial_name(run.trial)} seed={run.seed:02d}",
             "run",
             trial_name(run.trial),
-            as_params(run._asdict()),
+            as_params(run.columns),
             {_metric(column): float(row[column]) for column in measures},
             curves[run],
             bool(row.get(COLUMN, False)),
@@ -105,13 +102,15 @@ def color(record: Record) -> str:
 
 def best_trial(runs: pd.DataFrame) -> tuple[Trial, float]:
     """The trial with the highest mean accuracy on the test set, and that mean."""
-    means = sound(runs).groupby(TRIAL_KEYS)["accuracy"].mean().fillna(-np.inf)
+    names = trial_columns(runs)
+    means = sound(runs).groupby(names)["accuracy"].mean().fillna(-np.inf)
     at = int(means.to_numpy().argmax())
-    return Trial(*list(means.index)[at]), float(means.iloc[at])
+    trial = Trial.of(dict(zip(names, list(means.index)[at], strict=True)))
+    return trial, float(means.iloc[at])
 
 
 def _measures(runs: pd.DataFrame) -> list[str]:
-    return [name for name in runs.columns if name not in (*RUN_KEYS, COLUMN)]
+    return [name for name in runs.columns if name not in (*run_columns(runs), COLUMN)]
 
 
 def _is_of_class(column: str) -> bool:
@@ -132,14 +131,6 @@ def _diverged(runs: pd.DataFrame) -> np.ndarray:
     return runs.get(COLUMN, pd.Series(0, runs.index)).to_numpy(bool)
 
 
-def _number(value: float) -> str:
-    """Every digit, so that two trials never share a name: 1.0 as "1", 0.1 as "0.1"."""
-    return repr(float(value)).removesuffix(".0")
-
-
 def as_params(cell: Mapping[str, Any]) -> dict[str, str]:
     """Values as MLflow has them in params."""
-    return {
-        name: _number(value) if isinstance(value, float) else str(value)
-        for name, value in cell.items()
-    }
+    return {name: exactly(value) for name, value in cell.items()}

@@ -8,7 +8,6 @@ pickled. In use:
 """
 
 import contextlib
-import json
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +29,7 @@ class Classifier(PythonModel):
         """Read the weights, and which trial they are from."""
         with safe_open(Path(context.artifacts["weights"]), "pt") as file:
             state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-            trial = Trial(*json.loads(file.metadata()["trial"]))
+            trial = Trial.parse(file.metadata()["trial"])
         # A recipe of extensions/ is found from the folder that moe/ is in.
         with contextlib.chdir(Path(moe.__path__[0]).parent):
             self.model = model_of(trial, state)

@@ -13,8 +13,11 @@ from filelock import FileLock
 from mlflow.entities import Metric, Param
 from mlflow.tracking import MlflowClient
 
+from moe.study.grid import runs_of
 from moe.study.params import Params
-from moe.study.runs import TRIAL_KEYS, digest
+from moe.study.runs import digest
+from moe.study.tables import trial_columns
+from moe.study.train_settings import with_settings
 from moe.tracking.experiments import Experiments, age, open_experiments, search
 from moe.tracking.notes import study_note
 from moe.tracking.origin import dataset_inputs, origin_tags
@@ -50,7 +53,7 @@ def finish_study_run(
         "best_accuracy": best_trial(results.runs)[1],
         "mean_accuracy": float(sound(results.runs)["accuracy"].mean()),
         "runs": float(len(results.runs)),
-        "trials": float(results.runs.groupby(TRIAL_KEYS).ngroups),
+        "trials": float(results.runs.groupby(trial_columns(results.runs)).ngroups),
     }
     note = study_note(experiments, study, results.runs, run.info.run_id)
     content = digest([metrics, note, [_file_digest(path) for path in results.artifacts]])
@@ -79,12 +82,22 @@ def _log(
             for name, value in metrics.items()
             if present.get(name) != value
         ],
-        [Param(name, str(value)) for name, value in asdict(study.params.train).items()],
+        [Param(name, value) for name, value in _train_params(study.params).items()],
     )
     store.log_inputs(run_id, dataset_inputs(study.dataset, results.data))
     for path in results.artifacts:
         log = store.log_artifacts if path.is_dir() else store.log_artifact
         log(run_id, str(path), *([path.name] if path.is_dir() else []))
+
+
+def _train_params(params: Params) -> dict[str, str]:
+    """The settings of `train`; of one that the study sweeps, its values."""
+    values = {name: str(value) for name, value in asdict(params.train).items()}
+    runs = runs_of(params.sweeps)
+    for name, _ in runs[0].settings:
+        swept = {getattr(with_settings(params.train, run.settings), name) for run in runs}
+        values[name] = ", ".join(sorted(map(str, swept)))
+    return values
 
 
 def _has_all(store: MlflowClient, run_id: str, artifacts: Sequence[Path]) -> bool:

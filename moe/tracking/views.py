@@ -5,12 +5,13 @@ the columns, filter, order and charts of the page as JSON.
 """
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 from urllib.parse import quote, urlencode
 
 import pandas as pd
 
+from moe.study.tables import swept
 from moe.tracking.experiments import Experiments
 from moe.tracking.records import as_params, best_trial
 
@@ -67,21 +68,21 @@ def view_tags(study: str, dataset: str, when: int, runs: pd.DataFrame) -> dict[s
                 "name": f"{dataset} {study}: {view.title}",
                 "createdAt": when,
                 "updatedAt": when,
-                "state": json.dumps(_state(study, view), separators=(",", ":")),
+                "state": json.dumps(_state(study, view, swept(runs)), separators=(",", ":")),
             }
         )
         for view in views_of(runs)
     }
 
 
-def _state(study: str, view: View) -> dict[str, Any]:
-    """Of the page: what differs from MLflow's defaults."""
+def _state(study: str, view: View, settings: Sequence[str]) -> dict[str, Any]:
+    """Of the page: what differs from MLflow's defaults. settings: that the study sweeps."""
     conditions = [in_study(study)]
     conditions += [f"params.{name} = '{value}'" for name, value in view.where.items()]
     table = {
         "searchFilter": " and ".join(conditions),
         **BEST_FIRST,
-        "selectedColumns": COLUMNS,
+        "selectedColumns": [*COLUMNS, *(f"params.`{name}`" for name in settings)],
         "columnOrder": [],
         "runsHiddenMode": "SHOW_ALL",
     }

@@ -17,8 +17,8 @@ import torch
 
 from moe.engine import kernel
 from moe.recipes import recipe_file
-from moe.study.runs import Run, digest
-from moe.study.train_settings import Train
+from moe.study.runs import RUN_KEYS, Run, digest
+from moe.study.train_settings import Train, with_settings
 from moe.train.import_closure import ROOT, import_closure
 
 ENGINES = {"fused": "moe/engine/fused.py", "kernel": "moe/engine/kernel.py"}
@@ -33,10 +33,10 @@ def run_keys(
 ) -> dict[Run, str]:
     """The key of each run, 64 hexadecimal digits.
 
-    engines: the engine of each recipe.
+    settings: of the study; a run's own, where it sweeps some, take their place. A run has the same
+    key in every study. engines: the engine of each recipe.
     """
     common = {
-        "settings": asdict(settings),
         "data": data_digest,
         "versions": [torch.__version__, numpy.__version__],
     }
@@ -49,7 +49,16 @@ def run_keys(
         }
         for recipe, engine in engines.items()
     }
-    return {run: digest([list(run), common, of_recipe[run.recipe]]) for run in runs}
+    return {
+        run: digest(
+            [
+                list(run[: len(RUN_KEYS)]),
+                {"settings": asdict(with_settings(settings, run.settings)), **common},
+                of_recipe[run.recipe],
+            ]
+        )
+        for run in runs
+    }
 
 
 def sources(engine: str, recipe: str) -> list[Path]:

@@ -1,15 +1,16 @@
 """Cuts a study into shards, trains those that are not yet in the store, and collects all runs.
 
-A shard is trained by one program: runs of one recipe, of neighbouring seeds. How a study is cut
-depends on the study alone, never on what is already finished, so a study that was interrupted ends
-with the same bits. (With the kernel a run's result depends on that run alone. With the fused engine
-it may depend, within rounding, on the other runs of its shard.)
+A shard is trained by one program: runs of one recipe and equal settings, of neighbouring seeds. How
+a study is cut depends on the study alone, never on what is already finished, so a study that was
+interrupted ends with the same bits. (With the kernel a run's result depends on that run alone. With
+the fused engine it may depend, within rounding, on the other runs of its shard.)
 """
 
 import functools
 import itertools
 import resource
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -21,7 +22,7 @@ from moe.engine import fused, kernel
 from moe.errors import UserError
 from moe.study.params import Params
 from moe.study.runs import Run
-from moe.study.train_settings import Train
+from moe.study.train_settings import Train, with_settings
 from moe.study.workers import Send, in_workers, worker_count
 from moe.train.ray_executor import in_cluster
 from moe.train.run_key import machine_kind, run_keys
@@ -39,7 +40,8 @@ Shard = tuple[Run, ...]
 class Computation(NamedTuple):
     """What a worker needs besides the runs.
 
-    engines: by recipe; machines: the kind of machine that the keys cover, by engine.
+    engines: by recipe; settings: of the study, without those that it sweeps; machines: the kind of
+    machine that the keys cover, by engine.
     """
 
     engines: dict[str, str]
@@ -65,23 +67,23 @@ def train_study(
     data: Dataset,
     store: Store,
     on_epochs: Callable[[Epochs], None] = lambda epochs: None,
-    on_runs: Callable[[int], None] = lambda count: None,
+    on_runs: Callable[[Sequence[Run]], None] = lambda runs: None,
     say: Callable[[str], None] = lambda line: None,
 ) -> dict[Run, Trained]:
     """Every run of the study, from the store or, if it is not there, trained and stored.
 
     on_epochs: called during training.
-    on_runs: called with a number of finished runs, first with those found in the store.
+    on_runs: called with finished runs, first with those found in the store.
     say: called with a line for each recipe that the kernel cannot train.
     """
     device = device_named(params.runtime.device)
     engines = engines_of(runs, params, device, data, say)
     keys = run_keys(runs, params.train, data.digest, device, engines)
     stored = store.load(keys.values())
-    on_runs(len(stored))
+    on_runs([run for run in runs if keys[run] in stored])
     missing = [
         tuple(run for run in shard if keys[run] not in stored)
-        for shard in cut(runs, limits(params, device, data))
+        for shard in shards_of(runs, params, device, data)
     ]
     shards = sorted(filter(None, missing), key=lambda shard: -sum(run.ne for run in shard))
     machines = {engine: machine_kind(engine, device) for engine in set(engines.values())}
@@ -96,7 +98,7 @@ def train_study(
         done = in_workers(work, shards, workers, on_epochs)
     for shard, packed in done:
         store.add(packed, {keys[run]: str(run) for run in shard})
-        on_runs(len(shard))
+        on_runs(shard)
     trained = stored | store.load(set(keys.values()) - stored.keys())
     lost = [str(run) for run in runs if keys[run] not in trained]
     if lost:
@@ -130,6 +132,16 @@ class Limits(NamedTuple):
     seeds: int
 
 
+def shards_of(
+    runs: Sequence[Run], params: Params, device: torch.device, data: Dataset
+) -> Iterator[Shard]:
+    """Split a study into shards, each of runs with equal settings."""
+    in_order = sorted(runs, key=lambda run: run.settings)
+    for settings, same in itertools.groupby(in_order, key=lambda run: run.settings):
+        own = replace(params, train=with_settings(params.train, settings))
+        yield from cut(list(same), limits(own, device, data))
+
+
 def limits(params: Params, device: torch.device, data: Dataset) -> Limits:
     """On a CPU, limits that suit its caches; on a GPU, as many cohorts as its memory holds."""
     samples, inputs = data.train_x.shape
@@ -155,7 +167,7 @@ def experts_in(free: int, settings: Train, inputs: int, classes: int) -> int:
 
 
 def cut(runs: Sequence[Run], most: Limits) -> Iterator[Shard]:
-    """Split a study into shards."""
+    """Split runs of equal settings into shards."""
     in_order = sorted(runs, key=lambda run: (run.recipe, run.seed, run))
     for _, same_recipe in itertools.groupby(in_order, key=lambda run: run.recipe):
         shard: list[Run] = []
@@ -176,14 +188,17 @@ def engines_of(
     data: Dataset,
     say: Callable[[str], None] = lambda line: None,
 ) -> dict[str, str]:
-    """The engine of each recipe, as runtime.engine asks: auto is the kernel where it can be used.
+    """The engine of each recipe, as runtime.engine asks: auto is the kernel where it can train all
+    of the recipe's runs.
 
     say: called with one line for each recipe that auto does not give to the kernel.
     Raises UserError if the kernel is asked for and cannot be used.
     """
     asked, engines = params.runtime.engine, {}
     for recipe in sorted({run.recipe for run in runs}):
-        reason = _not_for_kernel(recipe, device, params.train.precision, data)
+        of_recipe = (run for run in runs if run.recipe == recipe)
+        precisions = {with_settings(params.train, run.settings).precision for run in of_recipe}
+        reason = _not_for_kernel(recipe, device, precisions, data)
         if asked == "kernel" and reason:
             raise UserError(f"runtime.engine: 'kernel': {reason}; use auto or fused")
         if asked == "auto" and reason:
@@ -192,12 +207,14 @@ def engines_of(
     return engines
 
 
-def _not_for_kernel(recipe: str, device: torch.device, precision: str, data: Dataset) -> str | None:
+def _not_for_kernel(
+    recipe: str, device: torch.device, precisions: set[str], data: Dataset
+) -> str | None:
     """Why the kernel cannot train a recipe on a data set; None if it can."""
     if device.type != "cpu":
         return f"the kernel does not work on {device}"
-    if precision != "float32":
-        return f"the kernel computes in float32, not {precision}"
+    if others := sorted(precisions - {"float32"}):
+        return f"the kernel computes in float32, not {others[0]}"
     if recipe not in kernel.RECIPES:
         return f"the kernel has {', '.join(kernel.RECIPES)}, not {recipe}"
     return kernel.why_not_data(data) or kernel.why_not()
@@ -223,6 +240,7 @@ def _train_here(folder: Path, shard: Shard, send: Send, computation: Computation
 def _train(shard: Shard, folder: Path, send: Send, computation: Computation) -> bytes:
     """Train a shard on the data of a folder; returns an entry for the store."""
     engine, device = computation.engines[shard[0].recipe], torch.device(computation.device)
+    settings = with_settings(computation.settings, shard[0].settings)  # the whole shard has them
     expected, here = computation.machines[engine], machine_kind(engine, device)
     if here != expected:
         raise UserError(
@@ -235,8 +253,8 @@ def _train(shard: Shard, folder: Path, send: Send, computation: Computation) -> 
 
     def train(runs: Shard) -> list[Trained]:
         if engine == "kernel":
-            return kernel.train(runs, _data(folder), computation.settings, on_epoch)
-        return fused.train(runs, _data(folder), computation.settings, device, on_epoch=on_epoch)
+            return kernel.train(runs, _data(folder), settings, on_epoch)
+        return fused.train(runs, _data(folder), settings, device, on_epoch=on_epoch)
 
     trained = split_where_memory_is_short(train, shard)
     return pack({str(run): result for run, result in zip(shard, trained, strict=True)})

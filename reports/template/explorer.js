@@ -3,19 +3,21 @@
 // Nothing from the data is ever parsed as HTML: text goes in as text.
 
 const data = JSON.parse($("data").textContent);
-const KNOBS = ["recipe", "ne", "k", "lc"];
+// A study may sweep settings of training as well: a fifth choice, in words.
+const WORDS = { recipe: data.recipes, settings: data.settings };
+const KNOBS = ["recipe", "ne", "k", "lc", ...(data.settings.length ? ["settings"] : [])];
 // The classes: what they are called, and how many there are, is the data set's to say.
 const NAMES_OF = data.classNames, LABELS = [...NAMES_OF.keys()], COUNT = LABELS.length;
 const [HEIGHT, WIDTH] = data.imageShape.length ? data.imageShape : [28, 28];
 /** As in "a digit", "an item". */
 const a = (word) => (/^[aeiou8]/i.test(word) ? `an ${word}` : `a ${word}`);
-const state = { recipe: null, ne: null, k: null, lc: null, seed: "mean", digit: 0 };
+const state = { recipe: null, ne: null, k: null, lc: null, settings: null, seed: "mean", digit: 0 };
 
 // --- cells
 
 const same = (trial, cell) => KNOBS.every((knob) => trial[knob] === cell[knob]);
 const trialOf = (cell) => data.trials.find((trial) => same(trial, cell));
-const valuesOf = (knob) => (knob === "recipe" ? data.recipes
+const valuesOf = (knob) => (WORDS[knob] ? WORDS[knob]
   : [...new Set(data.trials.map((trial) => trial[knob]))].sort((x, y) => x - y));
 
 /** The existing trial with this value that is nearest to the current choices, earlier knobs first. */
@@ -38,7 +40,7 @@ function offered(knob, value) {
 }
 
 /** How a knob is called, beside its symbol. */
-const NAMES = { recipe: "recipe", ne: "experts", k: "chosen per image", lc: "gate-loss weight" };
+const NAMES = { recipe: "recipe", ne: "experts", k: "chosen per image", lc: "gate-loss weight", settings: "settings" };
 
 function choose(change) {
   Object.assign(state, change);
@@ -49,7 +51,8 @@ function choose(change) {
 }
 
 const cellOf = (trial) => Object.fromEntries(KNOBS.map((knob) => [knob, trial[knob]]));
-const told = (trial) => `${trial.recipe}, ne = ${trial.ne}, k = ${trial.k}, lc = ${trial.lc}`;
+const told = (trial) => [`${trial.recipe}, ne = ${trial.ne}, k = ${trial.k}, lc = ${trial.lc}`,
+  ...(trial.settings ? [trial.settings] : [])].join(", ");
 
 // --- the address
 
@@ -62,7 +65,7 @@ function remember() {
 /** Takes the choices from the address; what does not exist falls back to the best trial. */
 function recall() {
   const asked = Object.fromEntries(new URLSearchParams(location.hash.slice(1)));
-  const cell = { recipe: asked.recipe, ne: +asked.ne, k: +asked.k, lc: +asked.lc };
+  const cell = { recipe: asked.recipe, ne: +asked.ne, k: +asked.k, lc: +asked.lc, settings: asked.settings };
   const trial = trialOf(cell) || defaultTrial();
   for (const knob of KNOBS) state[knob] = trial[knob];
   const seed = asked.seed === undefined || asked.seed === "mean" ? "mean" : +asked.seed;
@@ -81,7 +84,7 @@ const defaultTrial = () => data.trials.find((t) => t.recipe === "logits" && t.ne
 
 function buildControls() {
   for (const knob of KNOBS) {
-    const symbol = knob === "recipe" ? [] : [" ", element("i", {}, knob)];
+    const symbol = WORDS[knob] ? [] : [" ", element("i", {}, knob)];
     const group = element("fieldset", {}, element("legend", {}, NAMES[knob], ...symbol));
     for (const value of valuesOf(knob)) {
       const input = element("input", { type: "radio", name: knob, value, "aria-label": `${knob} ${value}` });
@@ -100,7 +103,7 @@ function buildControls() {
 
 function showControls(trial) {
   for (const input of document.querySelectorAll("#controls input")) {
-    const value = input.name === "recipe" ? input.value : +input.value;
+    const value = WORDS[input.name] ? input.value : +input.value;
     input.checked = state[input.name] === value;
     input.disabled = !offered(input.name, value);
   }
@@ -205,7 +208,7 @@ function showAccuracy(trial) {
 
 /** A trial that the playground has opens there, with the chosen seed. */
 function showTrainLink(trial) {
-  const cell = [...KNOBS.map((knob) => [knob, trial[knob]]), ["seed", shownSeed(trial)]];
+  const cell = [...KNOBS.slice(0, 4).map((knob) => [knob, trial[knob]]), ["seed", shownSeed(trial)]];
   $("train").hidden = !data.trainable.includes(trial.recipe);
   $("train").href = `playground.html#${new URLSearchParams(cell)}`;
 }
@@ -235,9 +238,9 @@ function showStrip(trial, all, accuracy, place) {
   draw("strip", width, bottom + 14, `Accuracy ${percent(accuracy, 2)}, place ${place} of ${all.length} trials`, shapes);
 }
 
-/** Of the same recipe, and the same lc where there is one. */
+/** Of the same recipe and settings, and the same lc where there is one. */
 function baseOf(trial) {
-  const ofRecipe = data.trials.filter((t) => t.recipe === trial.recipe && t.ne === 1);
+  const ofRecipe = data.trials.filter((t) => t.recipe === trial.recipe && t.settings === trial.settings && t.ne === 1);
   return ofRecipe.find((t) => t.lc === trial.lc) || ofRecipe[0];
 }
 

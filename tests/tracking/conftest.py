@@ -66,10 +66,10 @@ def study(
         classes = {
             f"accuracy_{digit}": v for digit, v in enumerate(found.class_accuracies.tolist())
         }
-        rows.append({**run._asdict(), "accuracy": found.accuracy, **classes})
+        rows.append({**run.columns, "accuracy": found.accuracy, **classes})
         for epoch, measures in enumerate(result.history.tolist(), start=1):
             history.append(
-                {**run._asdict(), "epoch": epoch, **dict(zip(HISTORY, measures, strict=True))}
+                {**run.columns, "epoch": epoch, **dict(zip(HISTORY, measures, strict=True))}
             )
     (folder / "runs.csv").write_text("a table")
     results = Results(pd.DataFrame(rows), pd.DataFrame(history), [folder / "runs.csv"], mnist_5k)
