@@ -1,7 +1,7 @@
 """Checks params.yaml; the make targets do this before they start DVC.
 
 Also repairs what would keep DVC from starting: files that a killed DVC left half written, and a
-folder without git.
+folder without git. In a folder made by `moe-mnist init` it writes down which code is installed.
 """
 
 import configparser
@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from stages.command import command
+from stages.init import CODE, code_version
 
 RWLOCK = Path(".dvc/tmp/rwlock")  # which process reads and writes what, as JSON
 LOCK = Path("dvc.lock")
@@ -35,6 +36,8 @@ def check() -> None:
         f"params.yaml: {len(runs):,} runs of {len(trials):,} trials, {experts:,} experts, "
         f"on {params.data.dataset} for {', '.join(map(str, epochs))} epochs"
     )
+    if CODE.exists():
+        CODE.write_text(code_version())
     set_aside_damaged_files()
     allow_a_folder_without_git()
 

@@ -88,6 +88,11 @@ def command(function: Callable[[], None]) -> click.Command:
     return click.command(guarded)
 
 
+def how_to(target: str) -> str:
+    """What to type: a target of the Makefile or, in a folder without it, a command."""
+    return f"make {target}" if Path("Makefile").exists() else f"moe-mnist {target}"
+
+
 def stage(function: Callable[[], None]) -> click.Command:
     """A command that writes the outputs of a stage of dvc.yaml. It first says what it does."""
 

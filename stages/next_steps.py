@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from stages.command import command
+from stages.command import command, how_to
 
 PAGES = ("index", "explorer", "playground")
 
@@ -15,7 +15,7 @@ def next_steps() -> None:
         page = Path("reports", f"{name}.html").resolve()
         if page.exists():
             print(f"  {'report' if name == 'index' else name:10}  {page.as_uri()}")
-    print(f"  {'MLflow':10}  make ui")
+    print(f"  {'MLflow':10}  {how_to('ui')}")
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ The receipt is git-ignored: in a fresh clone the stage is out of date, and fills
 import json
 from pathlib import Path
 
-from stages.command import stage
+from stages.command import how_to, stage
 
 RECEIPT = Path("results/tracked.json")
 ARTIFACTS = (
@@ -45,7 +45,8 @@ def track() -> None:
     }
     check_columns(RECEIPT, receipt)
     RECEIPT.write_text(json.dumps(receipt, indent=2) + "\n")
-    print(f"MLflow has {counts.trials:,} trials and {counts.runs:,} runs of the study: make ui")
+    has = f"{counts.trials:,} trials and {counts.runs:,} runs"
+    print(f"MLflow has {has} of the study: {how_to('ui')}")
 
 
 if __name__ == "__main__":

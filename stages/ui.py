@@ -6,6 +6,8 @@ import sys
 
 import click
 
+from stages.command import how_to
+
 HOST = "127.0.0.1"
 
 
@@ -22,7 +24,7 @@ def ui(port: int) -> None:
         try:
             free.bind((HOST, port))
         except (OSError, OverflowError) as error:
-            raise _refused(f"port {port}: {error}; choose another: make ui PORT=5001") from None
+            raise _refused(f"port {port}: {error}; choose another") from None
     from moe.tracking.pages import links
     from moe.tracking.store import failures_as_one_line, tracking_uri
 
@@ -35,7 +37,7 @@ def ui(port: int) -> None:
     for title, link in found.items():
         click.echo(f"{title}\n  {address}{link}")
     if not found:
-        click.echo("no study is there yet: make repro, or make demo")
+        click.echo(f"no study is there yet: {how_to('repro')}")
     click.echo(f"MLflow starts at {address}; Ctrl-C ends it", err=True)
     sys.stdout.flush()
     # By the environment: a command line, and what is said of a wrong one, shows a password.

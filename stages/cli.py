@@ -1,0 +1,54 @@
+"""moe-mnist: the stages and what goes with them, as commands of an installed package."""
+
+import os
+import subprocess
+import sys
+from importlib import import_module
+from pathlib import Path
+
+import click
+
+# In the order of use. A command is a module of this folder, with a function of the same name.
+COMMANDS = (
+    *("init", "check", "repro", "download", "train", "evaluate", "analyze", "report", "track"),
+    *("ui", "cache"),
+)
+
+
+class Commands(click.Group):
+    """Imports a command's module when it is asked for."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name == "repro":
+            return repro
+        if cmd_name not in COMMANDS:
+            return None
+        return getattr(import_module(f"stages.{cmd_name}"), cmd_name)
+
+
+@click.group(cls=Commands)
+@click.version_option(package_name="moe-mnist")
+def cli() -> None:
+    """Train mixtures of experts on a grid of settings, and report what they learn.
+
+    init writes a folder with a params.yaml. The other commands run there, or in a checkout.
+    """
+    # DVC runs `python -m stages...`, which has to be this Python; ui runs mlflow.
+    folder = str(Path(sys.executable).parent)
+    os.environ["PATH"] = os.pathsep.join([folder, os.environ.get("PATH", os.defpath)])
+
+
+@click.command()
+def repro() -> None:
+    """Check params.yaml, then run every stage that is out of date."""
+    checked = subprocess.run([sys.executable, "-m", "stages.check"])
+    if checked.returncode:
+        sys.exit(checked.returncode)
+    os.execv(sys.executable, [sys.executable, "-m", "dvc", "repro"])
+
+
+if __name__ == "__main__":
+    cli()

@@ -1,0 +1,19 @@
+"""The files, besides the package, that a folder needs to run the pipeline: the wheel carries them.
+
+setup.py imports this module while it builds, so it imports nothing but the standard library.
+"""
+
+from pathlib import Path
+
+FOLDER = Path("stages/project")  # where they are in the wheel
+PATTERNS = (
+    *("params.yaml", "dvc.yaml", ".dvcignore", ".gitignore", ".dvc/config", ".dvc/plots/*"),
+    *("benchmarks/results.json", "extensions/README.md", "reports/template/**/*"),
+    *("results/routers.csv", "results/confirm/README.md", "studies/*.yaml"),
+)
+
+
+def project_files(root: Path) -> list[Path]:
+    """The files below a checkout, or below what a wheel carries, relative to it."""
+    found = {path for pattern in PATTERNS for path in root.glob(pattern) if path.is_file()}
+    return sorted(path.relative_to(root) for path in found)
