@@ -111,6 +111,8 @@ def analyze_cohort(
         if seed == pictured:
             pictures.draw_experts(run, model, routed, grey)
         slots = routing.slot_counts(routed, labels, data.classes)
+        alone = routing.routed_alone(model, routed)
+        of_routed = routing.slot_counts(alone, labels, data.classes)
         together = routing.coactivation(routed)
         rng = np.random.default_rng((seed, run.ne, run.k))
         cohort[run] = {
@@ -129,13 +131,14 @@ def analyze_cohort(
                 if run.k > 1
             ],
             "measures": {
-                "gate_entropy": routing.gate_entropy(routed),
-                "max_violation": routing.max_violation(slots),
-                "dead_experts": routing.dead_experts(slots),
-                "nmi": float(routing.normalised_mutual_information(slots)),
-                "nmi_null": routing.nmi_null(slots, null_tables, rng),
-                "experts_per_class": routing.experts_per_class(slots),
-                "classes_per_expert": routing.classes_per_expert(slots),
+                "experts_per_image": routing.experts_per_image(routed),
+                "gate_entropy": routing.gate_entropy(alone),
+                "max_violation": routing.max_violation(of_routed),
+                "dead_experts": routing.dead_experts(of_routed),
+                "nmi": float(routing.normalised_mutual_information(of_routed)),
+                "nmi_null": routing.nmi_null(of_routed, null_tables, rng),
+                "experts_per_class": routing.experts_per_class(of_routed),
+                "classes_per_expert": routing.classes_per_expert(of_routed),
                 COLUMN: int(has_diverged(model.state_dict().values(), losses[run])),
             },
         }

@@ -136,7 +136,7 @@ def recipes() -> str:
     for recipe in RECIPES.values():
         cells = [str(getattr(recipe, field)) for field in columns.values()]
         cells[0] = f"`{recipe.name}`"
-        cells += ["in training, with a capacity factor" if recipe.depends_on_batch else "no"]
+        cells += [recipe.depends_on_batch]
         rows.append(f"| {' | '.join([*cells, recipe.use_it])} |")
     return "\n".join(rows) + "\n"
 

@@ -33,12 +33,17 @@ FIFTY_STEPS = Train(epochs=1, batch_size=80, learning_rate=0.001, hidden=10)
 # Ragged ne, mixed k, several seeds, in one shard
 CELLS = [(1, 1, 1.0, 0), (4, 2, 0.1, 1), (3, 1, 1.0, 0), (8, 4, 10.0, 0), (5, 3, 0.0, 1)]
 
+KNOBS = {"top-p": [0.4, 0.6, 0.9, 0.5, 0.3], "sinkhorn": [1.0, 8.0, 2.0, 16.0, 3.0]}
+
 
 def runs_of(recipe: str) -> list[Run]:
-    """The cells; where the recipe allows one k alone, all with that k."""
-    only = RECIPES[recipe].only_k
-    cells = ((max(ne, only or 1), only or k, lc, seed) for ne, k, lc, seed in CELLS)
-    return [Run(recipe, *cell) for cell in cells]
+    """The cells, each with the nearest k that the recipe allows; lc in its range, if it has one."""
+    of = RECIPES[recipe]
+    runs = []
+    for (ne, k, lc, seed), knob in zip(CELLS, KNOBS.get(recipe, [None] * len(CELLS)), strict=True):
+        k = of.only_k or max(of.least_k, k)
+        runs.append(Run(recipe, max(ne, k), k, lc if knob is None else knob, seed))
+    return runs
 
 
 def train_alone(
@@ -46,7 +51,9 @@ def train_alone(
 ) -> tuple[dict[str, torch.Tensor], dict[str, float]]:
     """The state dict and last-epoch measures of one `MoE`, by autograd and torch's Adam."""
     sizes = (data.train_x.shape[1], settings.hidden, data.classes, run.ne, run.k)
-    model = MoE(*sizes, run.recipe, run.seed, settings.capacity_factor).double()
+    recipe = RECIPES[run.recipe]
+    knob = None if recipe.knob is None else run.lc
+    model = MoE(*sizes, run.recipe, run.seed, settings.capacity_factor, knob).double()
     optimizer = torch.optim.Adam(model.parameters(), lr=settings.learning_rate)
     measures = {}
     for epoch in range(settings.epochs):
@@ -63,7 +70,8 @@ def train_alone(
             network_loss = F.cross_entropy(output, y)
             optimizer.zero_grad()
             z_loss = 0 if aux.z_loss is None else settings.z_loss * aux.z_loss
-            (network_loss + run.lc * aux.gate_loss + z_loss).backward()
+            gate_loss = recipe.weight_of(run.lc) * aux.gate_loss
+            (network_loss + gate_loss + z_loss).backward()
             gradient = model.router.weight.grad
             norm = 0.0 if gradient is None else gradient.norm().item()
             correct = (output.argmax(1) == y).double().mean().item()
@@ -74,7 +82,7 @@ def train_alone(
         columns = list(zip(*steps, strict=True))
         means = [sum(column) / len(column) for column in columns]
         output, aux = model.eval()(numbers(data.test_x, torch.float64))
-        tokens = aux.chosen.sum(0).double()
+        tokens = aux.chosen.sum(0).double()[recipe.shared :]
         measures = {
             **dict(zip(HISTORY[:3], means[:3], strict=True)),
             "router_grad_norm": means[3],

@@ -52,6 +52,44 @@ def test_ranks_are_the_places_in_a_stable_sort(size: int, dtype: torch.dtype) ->
             assert gating.top_k_mask(given, top_k).tolist() == (places < top_k).tolist()
 
 
+def test_top_p_mask_by_hand() -> None:
+    probs = torch.tensor([[0.1, 0.5, 0.25, 0.15], [0.25, 0.25, 0.25, 0.25]], dtype=torch.float64)
+    # 0.5 is enough for 0.5 exactly; of equals, the first two are.
+    assert gating.top_p_mask(probs, 0.5, 4).int().tolist() == [[0, 1, 0, 0], [1, 1, 0, 0]]
+    # 0.5 + 0.25 + 0.15 = 0.9 is not enough for 0.95; k may be less.
+    assert gating.top_p_mask(probs, 0.95, 4).all()
+    assert gating.top_p_mask(probs, 0.95, 3).int().tolist() == [[0, 1, 1, 1], [1, 1, 1, 0]]
+
+
+def test_sinkhorn_by_hand() -> None:
+    # Columns over their sums 6 and 2: 2/3 1/2; 1/3 1/2; then rows: 4/7 3/7; 2/5 3/5.
+    logits = torch.tensor([[4, 1], [2, 1]], dtype=torch.float64).log()
+    plan = gating.sinkhorn(logits, 1, 16).exp()
+    expected = torch.tensor([[4 / 7, 3 / 7], [2 / 5, 3 / 5]], dtype=torch.float64)
+    torch.testing.assert_close(plan, expected)
+    # In the end a 1−a; 1−a a, whose a² / (1−a)² is still 4 · 1 / (1 · 2) = 2.
+    a = 2**0.5 / (1 + 2**0.5)
+    plan = gating.sinkhorn(logits, 16, 16).exp()
+    expected = torch.tensor([[a, 1 - a], [1 - a, a]], dtype=torch.float64)
+    torch.testing.assert_close(plan, expected)
+
+
+def test_sinkhorn_leaves_out_what_is_missing_or_not_a_number() -> None:
+    logits = torch.tensor([[4, 1], [2, 1], [1, 1]], dtype=torch.float64).log()
+    padded = torch.cat([logits, torch.full((3, 1), -torch.inf, dtype=torch.float64)], 1)
+    padded[2, 1] = torch.nan
+    # The third input counts with its other expert: columns sum to 7 and 2.
+    plan = gating.sinkhorn(padded, 1, 16).exp()
+    expected = [[8 / 15, 7 / 15, 0], [4 / 11, 7 / 11, 0], [1, 0, 0]]
+    torch.testing.assert_close(plan, torch.tensor(expected, dtype=torch.float64))
+
+
+def test_mean_entropy_by_hand() -> None:
+    # Halves: ln 2; one alone: 0.
+    logits = torch.tensor([[0, 0, -torch.inf], [0, -torch.inf, -torch.inf]], dtype=torch.float64)
+    assert gating.mean_entropy(logits).item() == pytest.approx(log(2) / 2)
+
+
 def test_importance_and_cv_squared_by_hand() -> None:
     # Importance 0 + .6 + .5 + .5 = 1.6, 1.4, 1.0; mean 4/3; deviations 4/15, 1/15, -5/15;
     # variance (16 + 1 + 25) / 225 / 3 = 14/225; over 16/9: 14/225 · 9/16 = 0.035.

@@ -149,7 +149,9 @@ def test_with_k_1_shazeer_trains_its_router_by_its_loss_alone() -> None:
 
 
 # Of the others, random's router is frozen and the rest have no gate loss.
-BALANCED_BY_GRADIENT = ("blog", "logits", "switch", "shazeer", "gshard")
+BALANCED_BY_GRADIENT = (
+    *("blog", "logits", "switch", "shazeer", "gshard", "mixtral", "shared-expert", "top-p"),
+)
 
 
 @pytest.mark.parametrize("training", [True, False])
@@ -254,15 +256,15 @@ def test_without_a_seed_the_weights_come_from_torch_s_generator() -> None:
 
 
 def test_what_recipes_have_beside() -> None:
-    # shazeer starts with a spread of softplus(0) + 0.01 everywhere, loss-free with no bias.
+    # shazeer starts with a spread of softplus(0) + 0.01 everywhere, a bias starts from 0.
     shazeer = MoE(20, 6, 10, num_experts=3, top_k=1, recipe="shazeer").state_dict()
     assert shazeer["noise.weight"].shape == (3, 20)
     assert (shazeer["noise.weight"] == 0).all()
-    loss_free = MoE(20, 6, 10, num_experts=3, top_k=1, recipe="loss-free").state_dict()
-    assert loss_free["selection_bias"].tolist() == [0, 0, 0]
-    for recipe in set(RECIPES) - {"shazeer", "loss-free"}:
-        top_k = RECIPES[recipe].only_k or 1
-        model = MoE(20, 6, 10, num_experts=3, top_k=top_k, recipe=recipe)
+    for recipe in ("loss-free", "deepseek-v3"):
+        biased = MoE(20, 6, 10, num_experts=3, top_k=1, recipe=recipe).state_dict()
+        assert biased["selection_bias"].tolist() == [0, 0, 0]
+    for recipe in set(RECIPES) - {"shazeer", "loss-free", "deepseek-v3"}:
+        model = MoE(20, 6, 10, num_experts=3, top_k=RECIPES[recipe].least_k, recipe=recipe)
         assert len(model.state_dict()) == 5
 
 
@@ -286,9 +288,10 @@ def test_random_numbers_are_torch_s_and_for_training_alone(recipe: str, draw: An
     assert torch.equal(model(x, draw(64, 5))[1].gates, plain)
 
 
-def test_balance_moves_the_bias_by_its_rate() -> None:
+@pytest.mark.parametrize("recipe", ["loss-free", "deepseek-v3"])
+def test_balance_moves_the_bias_by_its_rate(recipe: str) -> None:
     # Without a bias, inputs choose 2, 0, 0 and 0: experts have 3, 0 and 1 of a mean of 4/3.
-    model = by_hand("loss-free", 1)
+    model = by_hand(recipe, 1)
     _, aux = model(torch.tensor(WEIGHTS, dtype=torch.float64).log())
     model.balance(aux, 0.5)
     model.balance(aux, 0.25)
@@ -300,7 +303,7 @@ def test_balance_moves_the_bias_by_its_rate() -> None:
 
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_z_loss_is_of_switch_alone(recipe: str) -> None:
-    _, aux = by_hand(recipe, RECIPES[recipe].only_k or 1)(
+    _, aux = by_hand(recipe, RECIPES[recipe].least_k)(
         torch.tensor(WEIGHTS, dtype=torch.float64).log()
     )
     # The weights of a row sum to 6, 6, 3, 9.
@@ -310,6 +313,16 @@ def test_z_loss_is_of_switch_alone(recipe: str) -> None:
         assert aux.z_loss.item() == pytest.approx(expected)
     else:
         assert aux.z_loss is None
+
+
+def test_a_knob_is_the_router_s_own_number() -> None:
+    # test_recipes.py: at 0.45 inputs have 1, 1, 2 and 2 experts, at 0.01 one each.
+    weights = torch.tensor(WEIGHTS, dtype=torch.float64).log()
+    model = by_hand("top-p", 3)
+    assert model.knob == 0.4  # the paper's
+    for knob, slots in ((0.45, 6), (0.01, 4)):
+        model.knob = knob
+        assert model.route(weights).chosen.sum() == slots
 
 
 def test_the_readme_s_example_runs() -> None:
@@ -334,6 +347,15 @@ def test_the_readme_s_example_runs() -> None:
         (
             {"num_experts": 4, "top_k": 2, "recipe": "dense-total"},
             "dense-total allows only k = 1",
+        ),
+        (
+            {"num_experts": 4, "top_k": 1, "recipe": "shared-expert"},
+            "top_k = 1: shared-expert needs k of at least 2",
+        ),
+        ({"num_experts": 4, "top_k": 1, "knob": 0.5}, "knob = 0.5: logits has none"),
+        (
+            {"num_experts": 4, "top_k": 1, "recipe": "top-p", "knob": 1.5},
+            "knob = 1.5: of top-p lc is the sum of p to reach, above 0 and at most 1",
         ),
         (
             {"num_experts": 2, "top_k": 1, "capacity_factor": 0.0},

@@ -68,6 +68,9 @@ def test_a_batch_of_one(recipe: str, training: bool) -> None:
     model = layer(recipe).train(training)
     x, draws = torch.rand(2, 1, 4)
     assert all(torch.isfinite(slope).all() for slope in slopes(model, x, draws).values())
+    if recipe == "expert-choice":  # each expert takes one at least
+        assert model(x)[1].chosen.all()
+        return
     more, _ = model.eval()(torch.cat([x, torch.rand(3, 4)]))
     torch.testing.assert_close(model(x)[0], more[:1])
 
@@ -79,7 +82,10 @@ def test_ties_go_to_the_first_experts(recipe: str, training: bool) -> None:
     x, draws = torch.zeros(6, 4), torch.zeros(6, 4)  # all logits 0
     _, aux = model(x, draws)
     first = 4 if recipe == "dense-total" else 2
-    assert aux.chosen.tolist() == [[e < first for e in range(4)]] * 6
+    expected = [[e < first for e in range(4)]] * 6
+    if recipe == "expert-choice":  # here the first inputs: 2 · 6 / 4 for each expert
+        expected = [[row < 3] * 4 for row in range(6)]
+    assert aux.chosen.tolist() == expected
     assert all(torch.isfinite(slope).all() for slope in slopes(model, x, draws).values())
 
 
@@ -98,7 +104,8 @@ def test_inputs_of_a_million(recipe: str, scale: float, training: bool) -> None:
 @every_recipe
 def test_k_of_all_experts(recipe: str) -> None:
     k = RECIPES[recipe].only_k or 4
-    model = layer(recipe, num_experts=k, top_k=k).eval()
+    more = {"knob": 1.0} if recipe == "top-p" else {}  # all that p has
+    model = layer(recipe, num_experts=k, top_k=k, **more).eval()
     x = torch.rand(6, 4)
     output, aux = model(x)
     assert aux.chosen.all()
@@ -109,8 +116,10 @@ def test_k_of_all_experts(recipe: str) -> None:
 @pytest.mark.parametrize("num_experts", [1, 300])
 @every_recipe
 def test_one_expert_and_three_hundred(recipe: str, num_experts: int, training: bool) -> None:
-    if num_experts == 1 and recipe == "gshard":
-        with pytest.raises(ValueError, match="top_k = 2 is more than num_experts = 1"):
+    if num_experts < RECIPES[recipe].least_k:
+        too_many = "top_k = 2 is more than num_experts = 1"
+        too_few = "top_k = 1: shared-expert needs k of at least 2"
+        with pytest.raises(ValueError, match=f"{too_many}|{too_few}"):
             layer(recipe, num_experts=1)
         return
     model = layer(recipe, num_experts).train(training)
@@ -221,7 +230,7 @@ def test_vmap_is_for_the_router_alone(recipe: str) -> None:
     model = layer(recipe).eval()
     x = torch.rand(3, 6, 4)
     chosen = torch.func.vmap(lambda images: model.route(images).chosen)(x)
-    assert torch.equal(chosen, model(x)[1].chosen)
+    assert torch.equal(chosen, torch.stack([model(images)[1].chosen for images in x]))
     if RECIPES[recipe].chooses:
         with pytest.raises(RuntimeError, match=r"dynamic shape.*nonzero"):
             torch.func.vmap(lambda images: model(images)[0])(x)
@@ -334,7 +343,7 @@ def test_two_processes_train_as_one_with_the_mean_gradient(tmp_path: Path) -> No
     for recipe in RECIPES:
         alone = Classifier(layer(recipe, num_experts=8))
         _, aux = alone.moe(*rows_of(0))
-        if recipe != "dense-total":
+        if recipe not in ("dense-total", "expert-choice"):
             assert (aux.chosen.sum(0) == 0).any()  # experts without any input
         optimizer = torch.optim.SGD(alone.parameters(), lr=0.1)
         for _ in range(3):

@@ -23,6 +23,9 @@ from moe.recipes.gating import RouterInputs, Routing
 LOGITS = torch.tensor([[1, 2, 3], [3, 1, 2], [1, 1, 1], [4, 4, 1]], dtype=torch.float64).log()
 FIRST_CHOICE = [[0, 0, 1], [1, 0, 0], [1, 0, 0], [1, 0, 0]]
 DENSE = ("dense-active", "dense-total")
+# Recipes whose gates sum to 1 in each row
+NORMALISED = ("blog", "logits", "random", "shazeer", "gshard", "mixtral", "deepseek-v3")
+SIGMOIDS = ("loss-free", "deepseek-v3")
 README = Path(__file__).parent.parent / "README.md"
 
 
@@ -35,6 +38,7 @@ def route(recipe: str, logits: torch.Tensor, top_k: Any, size: Any = 3, **more: 
         more.setdefault("draws", like)
     if needs.selection_bias:
         more.setdefault("bias", like[..., 0, :])
+    more.setdefault("knob", needs.knob)
     return needs.route(RouterInputs(logits, top_k, size, **more))
 
 
@@ -172,6 +176,100 @@ def test_loss_free_by_hand() -> None:
     assert routing.gate_loss == 0
 
 
+def test_deepseek_v3_by_hand() -> None:
+    # Sigmoids as above. With 0.2 more for expert 1 the two largest are 1 and 2 (0.87, 0.75), 0 and
+    # 1 (0.75, 0.7), 1 and 0 (0.7, 0.5), 1 and 0 (1, 0.8). Gates, without it: 2/3 : 3/4 = 8 : 9;
+    # 3/4 : 1/2 = 3 : 2; 1 : 1; 1 : 1.
+    bias = torch.tensor([0, 0.2, 0], dtype=torch.float64)
+    routing = route("deepseek-v3", LOGITS, 2, bias=bias)
+    expected = [[0, 8 / 17, 9 / 17], [0.6, 0.4, 0], [0.5, 0.5, 0], [0.5, 0.5, 0]]
+    assert_rows(routing.gates, expected)
+    assert routing.gate_loss == 0
+    # With one expert the gate is 1, whatever its score is.
+    chosen = route("loss-free", LOGITS, 1, bias=bias).chosen
+    assert_rows(route("deepseek-v3", LOGITS, 1, bias=bias).gates, chosen.tolist())
+
+
+def test_deepseek_v3_divides_by_scores_too_small_to_be_numbers() -> None:
+    # Sigmoids of -1000 and -1001 are e^-1000 and e^-1001, 0 in float64; their ratio is e.
+    logits = torch.tensor([[-1000.0, -1001.0, -2000.0]], dtype=torch.float64)
+    share = math.e / (1 + math.e)
+    assert_rows(route("deepseek-v3", logits, 2).gates, [[share, 1 - share, 0]])
+
+
+def test_mixtral_by_hand() -> None:
+    # The gates of `logits`, the loss of `switch`: test_gating.py has both.
+    routing = route("mixtral", LOGITS, 2)
+    assert_rows(routing.gates, [[0, 0.4, 0.6], [0.6, 0, 0.4], [0.5, 0.5, 0], [0.5, 0.5, 0]])
+    assert routing.gate_loss.item() == pytest.approx(193 / 192)
+    assert route("mixtral", LOGITS, 1).gate_loss.item() == pytest.approx(101 / 96)
+
+
+def test_shared_expert_by_hand() -> None:
+    # Softmax over experts 1 and 2: 2 3 -> 2/5 3/5; 1 2 -> 1/3 2/3; 1 1 -> halves. The largest of
+    # each, and of equals the first; expert 0 always.
+    # f = 1/3, 2/3; P_1 = (2/5 + 1/3 + 1/2) / 3 = 37/90, P_2 = 53/90.
+    # 2 (1/3 · 37/90 + 2/3 · 53/90) = 286/270.
+    routing = route("shared-expert", LOGITS[:3], 2)
+    assert_rows(routing.gates, [[1, 0, 3 / 5], [1, 0, 2 / 3], [1, 1 / 2, 0]])
+    assert routing.gate_loss.item() == pytest.approx(286 / 270)
+    # With k = ne all are chosen: f = 1/2 each, P_1 + P_2 = 1: 2 · 1/2 = 1.
+    routing = route("shared-expert", LOGITS[:3], 3)
+    assert_rows(routing.gates, [[1, 2 / 5, 3 / 5], [1, 1 / 3, 2 / 3], [1, 1 / 2, 1 / 2]])
+    assert routing.gate_loss.item() == pytest.approx(1)
+
+
+@pytest.mark.parametrize("training", [False, True])
+def test_expert_choice_by_hand(training: bool) -> None:
+    # Rows of p: 1/6 1/3 1/2; 1/2 1/6 1/3; 1/4 1/4 1/2; 4/9 4/9 1/9. With k = 1 each expert takes
+    # ⌈1 · 4 / 3⌉ = 2: expert 0 has 1/2 and 4/9, expert 1 has 4/9 and 1/3, expert 2 twice 1/2.
+    weights = torch.tensor([[1, 2, 3], [3, 1, 2], [1, 1, 2], [4, 4, 1]], dtype=torch.float64)
+    routing = route("expert-choice", weights.log(), 1, training=training)
+    assert_rows(routing.gates, [[0, 1 / 3, 1 / 2], [1 / 2, 0, 0], [0, 0, 1 / 2], [4 / 9, 4 / 9, 0]])
+    assert routing.gate_loss == 0
+    # Alone, an input has every expert: ⌈1/3⌉ = 1 of a batch of 1.
+    assert_rows(route("expert-choice", weights.log()[:1], 1).gates, [[1 / 6, 1 / 3, 1 / 2]])
+
+
+def test_expert_choice_may_leave_an_input_without_an_expert() -> None:
+    # Room for one each: expert 0 takes 0.5 and expert 1 takes 0.4, of input 0; expert 2 takes 0.7.
+    probs = torch.tensor([[0.5, 0.4, 0.1], [0.1, 0.2, 0.7], [0.3, 0.3, 0.4]], dtype=torch.float64)
+    routing = route("expert-choice", probs.log(), 1)
+    assert_rows(routing.gates, [[0.5, 0.4, 0], [0, 0, 0.7], [0, 0, 0]])
+
+
+def test_sinkhorn_by_hand() -> None:
+    # Both inputs prefer expert 0. Columns divided by their sums 6 and 2: 2/3 1/2; 1/3 1/2: now the
+    # second input prefers expert 1, where its p is 1/3.
+    logits = torch.tensor([[4, 1], [2, 1]], dtype=torch.float64).log()
+    for iterations in (1, 2, 16):
+        routing = route("sinkhorn", logits, 1, 2, training=True, knob=iterations)
+        assert_rows(routing.gates, [[4 / 5, 0], [0, 1 / 3]])
+    assert routing.gate_loss == 0
+    assert_rows(route("sinkhorn", logits, 1, 2).gates, [[4 / 5, 0], [2 / 3, 0]])
+
+
+def test_top_p_by_hand() -> None:
+    # p = 0.45: 1/2 alone is enough for inputs 0 and 1; 1/3 and 4/9 are not, and take a second.
+    routing = route("top-p", LOGITS, 3, knob=0.45)
+    expected = [[0, 0, 1 / 2], [1 / 2, 0, 0], [1 / 3, 1 / 3, 0], [4 / 9, 4 / 9, 0]]
+    assert_rows(routing.gates, expected)
+    # Of 4 inputs 3, 2 and 1 choose an expert; P = 26/72, 23/72, 23/72 as in test_gating.py.
+    # 3 (3/4 · 26/72 + 2/4 · 23/72 + 1/4 · 23/72) = 3 · 147/288.
+    # Entropies: ln 6 − (2 ln 2 + 3 ln 3) / 6 twice, ln 3, ln 9 − 8 ln 4 / 9.
+    sixths = math.log(6) - (2 * math.log(2) + 3 * math.log(3)) / 6
+    entropy = (2 * sixths + math.log(3) + math.log(9) - 8 * math.log(4) / 9) / 4
+    assert routing.gate_loss.item() == pytest.approx(3 * 147 / 288 + 0.01 * entropy)
+
+
+def test_top_p_takes_k_at_most_and_one_at_least() -> None:
+    # 0.9 takes 1/2 + 1/3 + 1/6; 1/2 + 1/3 + 1/6; three thirds; 4/9 + 4/9 + 1/9.
+    assert route("top-p", LOGITS, 3, knob=0.9).chosen.all()
+    at_most_2 = route("top-p", LOGITS, 2, knob=0.9).chosen
+    assert at_most_2.int().tolist() == [[0, 1, 1], [1, 0, 1], [1, 1, 0], [1, 1, 0]]
+    assert route("top-p", LOGITS, 3, knob=0.01).chosen.int().tolist() == FIRST_CHOICE
+
+
 def test_dense_controls_by_hand() -> None:
     assert_rows(route("dense-active", LOGITS, 2).gates, [[1, 1, 0]] * 4)
     assert_rows(route("dense-total", LOGITS, 1).gates, [[1, 1, 1]] * 4)
@@ -186,7 +284,7 @@ WITH_GRADIENTS = [
     (name, k)
     for name, recipe in RECIPES.items()
     for k in (1, 2, 3, 4)
-    if name not in DENSE and k == (recipe.only_k or k)
+    if name not in DENSE and not recipe.why_not_k(k)
 ]
 
 
@@ -205,7 +303,7 @@ def test_gradients_against_finite_differences(recipe: str, top_k: int, training:
         routing = route(recipe, x, top_k, 4, **noisy, **more)
         assert routing.gates.requires_grad
         # A loss cut off from the logits would have no gradient to be wrong.
-        assert routing.gate_loss.requires_grad == (recipe != "loss-free")
+        assert routing.gate_loss.requires_grad == (recipe_named(recipe).gate_loss != "none")
         parts = (routing.gates, routing.gate_loss, routing.z_loss)
         return tuple(part for part in parts if part is not None and part.requires_grad)
 
@@ -221,7 +319,8 @@ def test_which_routers_get_a_gradient_at_k_1(recipe: str) -> None:
     if gates.requires_grad:
         (gates * weights).sum().backward()
     trained = logits.grad is not None and bool((logits.grad != 0).any())
-    assert trained == (recipe in ("switch", "loss-free"))
+    unnormalised = ("switch", "loss-free", "expert-choice", "sinkhorn", "top-p")
+    assert trained == (recipe in unnormalised)
 
 
 @pytest.mark.parametrize("training", [False, True])
@@ -242,17 +341,20 @@ def test_k_and_size_may_differ_between_runs_of_a_stack() -> None:
     logits, noise, draws = torch.rand(3, 3, 7, 4, dtype=torch.float64, generator=generator)
     logits[1, :, 3:] = -torch.inf
     sizes, all_k = [4, 3, 4], [1, 2, 3]
+    knobs = {"top-p": [0.3, 0.6, 1.0], "sinkhorn": [1.0, 3.0, 16.0]}
     for name, recipe in RECIPES.items():
-        ks = [recipe.only_k or k for k in all_k]
+        ks = [recipe.only_k or max(recipe.least_k, k) for k in all_k]
         more = {"noise_logits": noise} if recipe.trainable_noise else {}
         more |= {"draws": draws} if recipe.draws else {}
         more = {"training": True, "capacity_factor": 1.0, **more}
-        together = route(name, logits, torch.tensor(ks), torch.tensor(sizes), **more)
+        knob = torch.tensor(knobs[name]) if name in knobs else None
+        together = route(name, logits, torch.tensor(ks), torch.tensor(sizes), **more, knob=knob)
         for row, (size, k) in enumerate(zip(sizes, ks, strict=True)):
             of_row = {
                 key: value[row, :, :size] if isinstance(value, torch.Tensor) else value
                 for key, value in more.items()
             }
+            of_row["knob"] = knobs[name][row] if name in knobs else None
             alone = route(name, logits[row, :, :size], k, size, **of_row)
             torch.testing.assert_close(together.gates[row, :, :size], alone.gates)
             torch.testing.assert_close(together.gate_loss[row], alone.gate_loss)
@@ -272,11 +374,6 @@ class Case(NamedTuple):
     distinct: torch.Tensor
     more: dict[str, Any]
 
-    @property
-    def slots(self) -> int:
-        """Experts that see an input if nothing is dropped."""
-        return self.experts if self.name == "dense-total" else self.top_k
-
     def train(self, logits: torch.Tensor, **other: Any) -> Routing:
         return route(
             self.name, logits, self.top_k, self.experts, training=True, **{**self.more, **other}
@@ -286,8 +383,8 @@ class Case(NamedTuple):
 @st.composite
 def cases(draw: st.DrawFn) -> Case:
     recipe = recipe_named(draw(st.sampled_from(list(RECIPES))))
-    experts = draw(st.integers(recipe.only_k or 1, 6))
-    top_k = recipe.only_k or draw(st.integers(1, experts))
+    experts = draw(st.integers(recipe.least_k, 6))
+    top_k = recipe.only_k or draw(st.integers(recipe.least_k, experts))
     generator = torch.Generator().manual_seed(draw(st.integers(0, 2**31)))
     ties = torch.randint(-3, 4, (8, experts), generator=generator).double()
     distinct, noise, draws = torch.rand(3, 8, experts, dtype=torch.float64, generator=generator)
@@ -304,21 +401,59 @@ def cases(draw: st.DrawFn) -> Case:
 @settings(max_examples=60, deadline=None)
 @given(cases())
 def test_gates_are_non_negative_and_exactly_k_are_not_zero(case: Case) -> None:
-    # In evaluation for every recipe; in training for all but gshard, whose second expert is random.
+    # In evaluation for every recipe that says so; in training for all of these but gshard, whose
+    # second expert is random.
+    recipe = RECIPES[case.name]
     for logits in (case.ties, case.distinct):
         routings = [route(case.name, logits, case.top_k, case.experts)]
         if case.name != "gshard":
             routings.append(case.train(logits))
         for routing in routings:
             assert (routing.gates >= 0).all()
-            assert (routing.chosen.sum(-1) == case.slots).all()
+            count = routing.chosen.sum(-1)
+            if recipe.exactly_k:
+                assert (count == (case.experts if case.name == "dense-total" else case.top_k)).all()
+            elif case.name == "expert-choice":
+                assert (routing.chosen.sum(0) == math.ceil(case.top_k * 8 / case.experts)).all()
+            else:
+                assert ((count >= 1) & (count <= case.top_k)).all()
+            assert routing.chosen[:, : recipe.shared].all()
             assert torch.equal(routing.gates > 0, routing.chosen)
             assert not routing.dropped or routing.dropped == 0
             if case.name not in (*DENSE, "loss-free"):  # whose gates do not compete
-                total = routing.gates.sum(-1)
+                total = routing.gates[:, recipe.shared :].sum(-1)
                 assert (total <= 1 + 1e-12).all()
-                if case.name != "switch":
+                if case.name in NORMALISED:
                     torch.testing.assert_close(total, torch.ones_like(total))
+
+
+@settings(max_examples=40, deadline=None)
+@given(cases())
+def test_an_input_s_experts_depend_on_its_batch_where_the_recipe_says_so(case: Case) -> None:
+    # Half of the batch, and the whole of it: is the first input's row the same?
+    half = {key: value if key == "bias" else value[:4] for key, value in case.more.items()}
+    when = RECIPES[case.name].depends_on_batch
+    if not when.startswith("in training and"):
+        whole = route(case.name, case.distinct, case.top_k, case.experts, **case.more)
+        part = route(case.name, case.distinct[:4], case.top_k, case.experts, **half)
+        torch.testing.assert_close(part.gates, whole.gates[:4])
+        assert torch.equal(part.chosen, whole.chosen[:4])
+    if when in ("no", "in training, with a capacity factor"):
+        part, whole = case.train(case.distinct[:4], **half), case.train(case.distinct)
+        torch.testing.assert_close(part.gates, whole.gates[:4])
+        assert torch.equal(part.chosen, whole.chosen[:4])
+
+
+def test_what_depends_on_the_batch_does() -> None:
+    # All prefer expert 0. In a batch of four that cannot be, for the recipes that look at it.
+    logits = torch.tensor([[4, 3], [4, 2], [4, 1], [4, 0.5]], dtype=torch.float64).log()
+    for name in ("sinkhorn", "expert-choice"):
+        for training in (True, False):
+            routing = route(name, logits, 1, 2, training=training)
+            last = route(name, logits[3:], 1, 2, training=training)
+            evenly = routing.chosen.sum(0).tolist() == [2, 2]
+            assert evenly == (training or name == "expert-choice")
+            assert last.chosen[0, 0]
 
 
 @settings(max_examples=40, deadline=None)
@@ -351,7 +486,7 @@ def test_what_may_drop_in_training_is_stated(case: Case, capacity_factor: float 
 @settings(max_examples=40, deadline=None)
 @given(cases())
 def test_permuting_experts_permutes_results(case: Case) -> None:
-    if case.name in DENSE:  # they take the first
+    if case.name in (*DENSE, "shared-expert"):  # they take the first
         return
     shuffle = torch.randperm(case.experts, generator=torch.Generator().manual_seed(0))
     moved = {key: value[..., shuffle] for key, value in case.more.items()}
@@ -370,7 +505,9 @@ def test_permuting_inputs_permutes_results(case: Case) -> None:
     # But for limited capacity, where who comes first is served first.
     shuffle = torch.randperm(8, generator=torch.Generator().manual_seed(0))
     moved = {key: value if key == "bias" else value[shuffle] for key, value in case.more.items()}
-    routing, permuted = case.train(case.ties), case.train(case.ties[shuffle], **moved)
+    alone = RECIPES[case.name].depends_on_batch in ("no", "in training, with a capacity factor")
+    logits = case.ties if alone else case.distinct  # of equal inputs an expert takes the first
+    routing, permuted = case.train(logits), case.train(logits[shuffle], **moved)
     torch.testing.assert_close(permuted.gates, routing.gates[shuffle])
     torch.testing.assert_close(permuted.gate_loss, routing.gate_loss)
 
@@ -380,10 +517,10 @@ def test_permuting_inputs_permutes_results(case: Case) -> None:
 def test_a_constant_added_to_logits_changes_nothing_where_the_equation_says_so(
     case: Case, constant: int
 ) -> None:
-    # Softmaxes and differences from a threshold do not see it; the sigmoid of loss-free does.
-    if case.name == "loss-free":
+    # Softmaxes and differences from a threshold do not see it; sigmoids do.
+    if case.name in SIGMOIDS:
         one = torch.zeros(1, 1, dtype=torch.float64)
-        gate = route(case.name, one + constant, 1, 1).gates.item()
+        gate = route("loss-free", one + constant, 1, 1).gates.item()
         assert gate == pytest.approx(1 / (1 + math.exp(-constant)))
         return
     for logits in (case.ties, case.distinct):
@@ -401,10 +538,32 @@ def test_a_constant_added_to_logits_changes_nothing_where_the_equation_says_so(
 @pytest.mark.parametrize("name", RECIPES)
 def test_what_a_recipe_declares_in_words_agrees_with_what_it_does(name: str) -> None:
     recipe = RECIPES[name]
-    assert recipe.k.split(" ")[0] == str(recipe.only_k or "any")
+    least = str(recipe.least_k) if recipe.least_k > 1 or recipe.only_k else "any"
+    assert re.split("[ ,]", recipe.k)[0] == least
+    assert ("mean" in recipe.k or "bound" in recipe.k) == (not recipe.exactly_k)
     assert (recipe.random == "nothing") == (recipe.draws is None)
     assert re.fullmatch("#[0-9A-F]{6}", recipe.color)
-    assert ("capacity" in recipe.gates) == recipe.has_capacity == recipe.depends_on_batch
+    limited = "capacity" in recipe.depends_on_batch
+    assert ("capacity" in recipe.gates) == recipe.has_capacity == limited
+    assert recipe.knob is None or recipe.why_not_lc(recipe.knob) is None
+    assert recipe.weight_of(0.5) == (0.5 if recipe.knob is None else recipe.loss_weight)
+
+
+@pytest.mark.parametrize(
+    ("name", "allowed", "refused", "rule"),
+    [
+        ("switch", [0.0, 0.1, 10.0], [], ""),
+        ("top-p", [0.01, 0.4, 1.0], [0.0, 1.1], "the sum of p to reach, above 0 and at most 1"),
+        ("sinkhorn", [1.0, 16.0], [0.0, 1.5, 17.0], "iterations, a whole number from 1 to 16"),
+    ],
+)
+def test_which_lc_a_recipe_allows(
+    name: str, allowed: list[float], refused: list[float], rule: str
+) -> None:
+    recipe = RECIPES[name]
+    assert not any(map(recipe.why_not_lc, allowed))
+    for lc in refused:
+        assert rule in (recipe.why_not_lc(lc) or "")
 
 
 def test_no_two_recipes_share_a_color() -> None:

@@ -45,6 +45,23 @@ def test_gate_entropy_by_hand() -> None:
     assert routing.gate_entropy(routed) == pytest.approx(expected)
 
 
+def test_measures_leave_out_a_shared_expert_and_images_without_any() -> None:
+    # Two images with expert 0 and one other, and one with none: entropies of (1, 0.3) and (1, 0.1)
+    # over their sums; of the others alone, 0. One expert of three images, by hand 4/3 in all.
+    gates = np.array([[1, 0.3, 0], [1, 0, 0.1], [0, 0, 0]])
+    routed = routing.Routed(gates, (gates > 0).astype(float))
+    shares = [(1 / 1.3, 0.3 / 1.3), (1 / 1.1, 0.1 / 1.1)]
+    entropies = [-sum(p * np.log(p) for p in pair) for pair in shares]
+    assert routing.gate_entropy(routed) == pytest.approx(np.mean(entropies))
+    assert routing.experts_per_image(routed) == pytest.approx(4 / 3)
+    shared = MoE(4, 5, 3, num_experts=3, top_k=2, recipe="shared-expert", seed=0)
+    alone = routing.routed_alone(shared, routed)
+    assert alone.gates.tolist() == [[0.3, 0], [0, 0.1], [0, 0]]
+    assert routing.gate_entropy(alone) == 0
+    plain = MoE(4, 5, 3, num_experts=3, top_k=2, seed=0)
+    assert np.array_equal(routing.routed_alone(plain, routed).chosen, routed.chosen)
+
+
 def test_shares_are_taken_within_a_class() -> None:
     # Class 0 has 1,000 images and the others 10, all of them split evenly over two experts.
     counts = np.full((2, 10), 5)

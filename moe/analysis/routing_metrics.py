@@ -1,7 +1,10 @@
 """Who gets what: how a trained router spreads the test set over its experts.
 
-Axes: N images, E experts, C classes, K chosen. `slots` (E, C) counts hard decisions: how often an
-expert is among the top k of an image of a class, so that it sums to N · k.
+Axes: N images, E experts, C classes. `slots` (E, C) counts hard decisions: how often an expert is
+chosen for an image of a class. It sums to N · k where every image has k experts.
+
+Balance and specialisation are measured over the routed experts: a shared expert, which sees every
+image, has neither (`routed_alone`).
 
 Per-class shares are taken within a class, so that a frequent digit counts no more than a rare one.
 """
@@ -20,7 +23,7 @@ from moe.model.layer import MoE
 class Routed(NamedTuple):
     """What a router does with a set of images.
 
-    gates: (N, E), zero off the top k; chosen: (N, E) the top k.
+    gates: (N, E), zero where an expert is not chosen; chosen: (N, E), 1 where it is.
     """
 
     gates: Float[np.ndarray, "N E"]
@@ -31,6 +34,17 @@ def route(model: MoE, x: Float[Tensor, "N D"]) -> Routed:
     """Only the router works; x: as `moe.data.batches.numbers` gives them."""
     routing = model.route(x)
     return Routed(routing.gates.numpy(), routing.chosen.float().numpy())
+
+
+def routed_alone(model: MoE, routed: Routed) -> Routed:
+    """Without the experts that the recipe shares among all images."""
+    shared = model.recipe.shared
+    return Routed(routed.gates[:, shared:], routed.chosen[:, shared:])
+
+
+def experts_per_image(routed: Routed) -> float:
+    """Mean number of experts that an image chooses: k, or less where the recipe lets it vary."""
+    return float(routed.chosen.sum(1).mean())
 
 
 def slot_counts(
@@ -49,9 +63,10 @@ def coactivation(routed: Routed) -> Int[np.ndarray, "E E"]:
 def gate_entropy(routed: Routed) -> float:
     """Mean over images of the entropy of their gates, in nats, the gates scaled to sum to 1.
 
-    0: one expert decides; ln k: all k weigh the same.
+    0: one expert decides; ln k: all k weigh the same. Images without any expert are left out.
     """
-    shares = routed.gates / routed.gates.sum(1, keepdims=True)
+    gates = routed.gates[routed.chosen.any(1)]
+    shares = gates / gates.sum(1, keepdims=True)
     return float(entr(shares).sum(1).mean())
 
 
@@ -87,7 +102,8 @@ def nmi_null(slots: Int[np.ndarray, "E C"], tables: int, rng: np.random.Generato
 def experts_per_class(slots: Int[np.ndarray, "E C"]) -> float:
     """exp of the entropy of a class's slots over the experts, mean over classes.
 
-    1: each class has one expert; E: every class is spread evenly. At least k, by construction.
+    1: each class has one expert; E: every class is spread evenly. At least k, by construction,
+    where every image has k experts.
     """
     return float(np.exp(entr(_shares_of_class(slots)).sum(0)).mean())
 
@@ -107,4 +123,4 @@ def mean_images(routed: Routed, x: Float[np.ndarray, "N D"]) -> Float[np.ndarray
 
 
 def _shares_of_class(slots: Int[np.ndarray, "E C"]) -> Float[np.ndarray, "E C"]:
-    return slots / slots.sum(0)
+    return slots / np.maximum(slots.sum(0), 1)

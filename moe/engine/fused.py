@@ -124,8 +124,10 @@ class Stack:
             self.parameters[name][begin:end].copy_(_transposed(name, values))
             first[name] = end
         self.bias = torch.zeros(*self.layout.shape, dtype=self.dtype, device=self.device)
-        self.loss_coef = torch.tensor(
-            [run.lc for run in self.runs], dtype=self.dtype, device=self.device
+        lc = [run.lc for run in self.runs]
+        self.lc, self.loss_coef = (
+            torch.tensor(values, dtype=self.dtype, device=self.device)
+            for values in (lc, list(map(self.recipe.weight_of, lc)))
         )
 
     def _lay_out_buffers(self) -> None:
@@ -234,9 +236,7 @@ class Stack:
         self._gradient_of("w1", self.d_hidden, x, self.settings.precision)
         self.optimizer.step()
         if self.recipe.selection_bias:
-            self.bias += self.loss_coef.unsqueeze(-1) * bias_step(
-                routing.chosen, layout.num_experts
-            )
+            self.bias += self.lc.unsqueeze(-1) * bias_step(routing.chosen, layout.num_experts)
 
         norm_of = torch.linalg.vector_norm
         norm_of(self.gradients["router"], dim=1, keepdim=True, out=self.norms[:-1])
@@ -293,6 +293,7 @@ class Stack:
             None if draws is None else draws.mT,
             self.bias,
             self.settings.capacity_factor,
+            None if self.recipe.knob is None else self.lc,
         )
 
     def _backward_of(
@@ -336,7 +337,9 @@ class Stack:
         (G, H, D), (R, E) = p["w1"].shape, layout.shape
         correct = torch.zeros(R, dtype=torch.float64, device=self.device)
         tokens = torch.zeros(R, E, dtype=torch.float64, device=self.device)
-        for chunk in in_chunks(len(x), EVALUATION_BATCH):
+        # Where an input's experts depend on its batch, all of the test set is one.
+        whole = self.recipe.depends_on_batch == "in training and in evaluation"
+        for chunk in in_chunks(len(x), len(x) if whole else EVALUATION_BATCH):
             x_chunk = numbers(x[chunk], self.dtype).T
             router_out = [
                 layout.padded(pad(p[name] @ x_chunk, (0, 0, 0, 1), value=-torch.inf))
@@ -348,10 +351,12 @@ class Stack:
             _, mixture = self._mix(hidden, layout.packed(routing.gates.mT))
             correct += (mixture.max(1).indices == y[chunk]).sum(1)
             tokens += routing.chosen.sum(1)
+        shared = self.recipe.shared
+        routed, is_padding = tokens[:, shared:], layout.is_padding[:, shared:]
         return {
             "test_accuracy": correct / len(x),
-            "max_violation": tokens.amax(1) / (tokens.sum(1) / layout.num_experts) - 1,
-            "dead_experts": ((tokens == 0) & ~layout.is_padding).sum(1).double(),
+            "max_violation": routed.amax(1) / (routed.sum(1) / (layout.num_experts - shared)) - 1,
+            "dead_experts": ((routed == 0) & ~is_padding).sum(1).double(),
         }
 
 

@@ -61,8 +61,8 @@ class MoE(nn.Module):
     """A router and E experts, of which each input uses top_k.
 
     Parameters: router.weight (E, D); experts.w1 (E, D, H), .b1 (E, H), .w2 (E, H, C), .b2 (E, C).
-    `shazeer` has noise.weight (E, D) too, and `loss-free` a buffer selection_bias (E,), which the
-    training loop moves with `balance`. The router of a control recipe does not train, and does not
+    `shazeer` has noise.weight (E, D) too; `loss-free` and `deepseek-v3` have a buffer
+    selection_bias (E,), which the training loop moves with `balance`. The router of a control recipe does not train, and does not
     require gradients.
 
     The router and all that it decides are in float32 at least, under autocast and after .half() or
@@ -79,12 +79,14 @@ class MoE(nn.Module):
     recipe: a name in `moe.recipes.RECIPES`.
     capacity_factor: in training, an expert of `switch` or `gshard` takes at most
         ceil(capacity_factor · K · B / E) slots of a batch; None: all.
+    knob: the number of the router itself that a recipe takes for lc, such as p of `top-p` or the
+        iterations of `sinkhorn`; None: the recipe's usual one.
     seed: where the initial weights come from. Expert i's depend on (seed, i) alone, so models of
         different size share their experts. None draws the seed from torch's generator.
 
     Raises TypeError for sizes that are no whole numbers; ValueError for sizes below 1, top_k >
     num_experts or another than the recipe allows, a capacity_factor that is not positive or of a
-    recipe without capacity, and unknown recipes.
+    recipe without capacity, a knob that the recipe does not have or allow, and unknown recipes.
     """
 
     def __init__(
@@ -97,6 +99,7 @@ class MoE(nn.Module):
         recipe: str = "logits",
         seed: int | None = None,
         capacity_factor: float | None = None,
+        knob: float | None = None,
     ) -> None:
         super().__init__()
         sizes = {
@@ -127,6 +130,11 @@ class MoE(nn.Module):
                 f"capacity_factor = {capacity_factor}: {recipe} has no capacity; recipes with one: "
                 f"{limited}"
             )
+        if knob is not None and self.recipe.knob is None:
+            raise ValueError(f"knob = {knob}: {recipe} has none")
+        self.knob = self.recipe.knob if knob is None else knob
+        if self.knob is not None and (reason := self.recipe.why_not_lc(self.knob)):
+            raise ValueError(f"knob = {knob}: {reason}")
         self.router = nn.Linear(in_features, num_experts, bias=False)
         self.router.requires_grad_(self.recipe.trains_router)
         if self.recipe.trainable_noise:
@@ -189,6 +197,7 @@ class MoE(nn.Module):
             draws,
             self.selection_bias if self.recipe.selection_bias else None,
             self.capacity_factor,
+            self.knob,
         )
 
     def _router_product(self, router: nn.Linear, x: Float[Tensor, "B D"]) -> Float[Tensor, "B E"]:
@@ -214,7 +223,7 @@ class MoE(nn.Module):
 
     @torch.no_grad()
     def balance(self, aux: Aux, rate: float) -> None:
-        """Move the selection bias of `loss-free` after a training step, by at most rate."""
+        """Move the selection bias, of recipes that have one, by rate after a training step."""
         if self.recipe.selection_bias:
             step = gating.bias_step(aux.chosen.reshape(-1, self.num_experts), self.num_experts)
             self.selection_bias += rate * step.to(self.selection_bias.dtype)

@@ -14,6 +14,7 @@ from safetensors import safe_open
 from torch import Tensor
 
 from moe.model.layer import MoE
+from moe.recipes import recipe_named
 from moe.study.runs import Run, Trial
 
 WEIGHTS_DIR = Path("weights")
@@ -70,6 +71,8 @@ def model_of(trial: Trial, state: Mapping[str, Tensor]) -> MoE:
     """A `MoE` with trained weights."""
     _, in_features, hidden = state["experts.w1"].shape
     out_features = state["experts.b2"].shape[1]
-    model = MoE(in_features, hidden, out_features, trial.ne, trial.k, trial.recipe, seed=0)
+    knob = None if recipe_named(trial.recipe).knob is None else trial.lc
+    sizes = (in_features, hidden, out_features, trial.ne, trial.k)
+    model = MoE(*sizes, trial.recipe, seed=0, knob=knob)
     model.load_state_dict(dict(state))
     return model.eval()

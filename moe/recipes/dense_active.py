@@ -20,7 +20,7 @@ RECIPE = Recipe(
     random="nothing",
     use_it="to tell a gain from what the same compute buys without a router",
     color="#8C6D31",
-    order=8,
+    order=14,
     chooses=False,
     trains_router=False,
 )

@@ -8,6 +8,8 @@ GShard: Lepikhin et al., 2020, arXiv:2006.16668.
 Switch: Fedus et al., Switch Transformers, 2021, arXiv:2101.03961.
 ST-MoE: Zoph et al., 2022, arXiv:2202.08906.
 Loss-free: Wang et al., Auxiliary-Loss-Free Load Balancing Strategy, 2024, arXiv:2408.15664.
+S-BASE: Clark et al., Unified Scaling Laws for Routed Language Models, 2022, arXiv:2202.01169.
+Top-p: Huang et al., Harder Tasks Need More Experts, 2024, arXiv:2403.07652.
 """
 
 import math
@@ -15,6 +17,7 @@ import math
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
+from torch.nn.functional import pad
 
 from moe.recipes.recipe import RouterInputs, Routing
 
@@ -39,8 +42,17 @@ def ranks(scores: Float[Tensor, "*R B E"]) -> Int[Tensor, "*R B E"]:
         return torch.zeros_like(scores, dtype=torch.int8)
     if size <= FEW_EXPERTS:
         return _ranks_of_few(scores)
+    return _ranks_by_sorting(scores)
+
+
+def ranks_in_batch(scores: Float[Tensor, "*R B E"]) -> Int[Tensor, "*R B E"]:
+    """How many inputs come before each at an expert, as in `ranks`, for a batch of any size."""
+    return _ranks_by_sorting(_comparable(scores).mT).mT
+
+
+def _ranks_by_sorting(scores: Float[Tensor, "*R B E"]) -> Int[Tensor, "*R B E"]:
     order = scores.sort(dim=-1, descending=True, stable=True).indices
-    places = torch.arange(size, device=scores.device).expand_as(order)
+    places = torch.arange(scores.shape[-1], device=scores.device).expand_as(order)
     return torch.zeros_like(order).scatter(-1, order, places)
 
 
@@ -114,6 +126,42 @@ def softmax_top_k(
     chosen = top_k_mask(logits, top_k)
     router_probs = softmax(logits)
     return router_probs * chosen, chosen, router_probs
+
+
+def top_p_mask(
+    router_probs: Float[Tensor, "*R B E"], p: Float[Tensor, "*R"] | float, most: PerRun
+) -> Bool[Tensor, "*R B E"]:
+    """True at the fewest largest of each row that sum to at least p, at no more than most of them
+    (Top-p eq. 4): an expert is one of them while those before it have less than p."""
+    rank = ranks(router_probs)
+    order = rank.long().argsort(-1)
+    ordered = router_probs.detach().gather(-1, order)
+    before = pad(ordered[..., :-1].cumsum(-1), (1, 0)).gather(-1, rank.long())
+    enough = torch.as_tensor(p, device=rank.device)[..., None, None]
+    return (rank == 0) | (~(before >= enough) & (rank < _per_run(most, rank)))
+
+
+@torch.no_grad()
+def sinkhorn(
+    logits: Float[Tensor, "*R B E"], iterations: Float[Tensor, "*R"] | float, most: int
+) -> Float[Tensor, "*R B E"]:
+    """The logarithm of Sinkhorn's plan (S-BASE): exp(logits), its columns and then its rows scaled
+    to equal sums, so many times, most at most. Columns of equal sums give experts equal loads.
+
+    NaN counts as -inf, so that it stays in its row.
+    """
+    plan = logits.nan_to_num(nan=-math.inf, posinf=math.inf, neginf=-math.inf)
+    count = torch.as_tensor(iterations, device=plan.device)[..., None, None]
+    rounds = most if isinstance(iterations, Tensor) else int(iterations)
+    for done in range(rounds):
+        scaled = _scaled(_scaled(plan, -2), -1)
+        plan = torch.where(done < count, scaled, plan)
+    return plan
+
+
+def _scaled(log_plan: Float[Tensor, "*R B E"], axis: int) -> Float[Tensor, "*R B E"]:
+    """With sums of 1 along an axis; what is 0 throughout stays 0."""
+    return log_plan - log_plan.logsumexp(axis, keepdim=True).nan_to_num(neginf=0)
 
 
 def noise_std(noise_logits: Float[Tensor, "*R B E"]) -> Float[Tensor, "*R B E"]:
@@ -194,11 +242,11 @@ def switch_loss(
     """ne · Σ_e f_e · P_e (Switch eq. 4–6), 1 at perfect balance.
 
     f_e is the expert's share of the B·k slots (Switch has k = 1) and carries no gradient, P_e its
-    mean probability.
+    mean probability. Of the inputs, for a top_k of 1, where their number of experts differs.
     """
     probs_mean = _mean(router_probs, -2)
     slots = _mean(chosen.to(router_probs.dtype), -2)
-    share = slots / torch.as_tensor(top_k, device=slots.device).unsqueeze(-1)
+    share = slots / (top_k if isinstance(top_k, int) else top_k.unsqueeze(-1))
     return torch.as_tensor(num_experts, device=slots.device) * (share * probs_mean).sum(-1)
 
 
@@ -238,6 +286,14 @@ def z_loss(logits: Float[Tensor, "*R B E"]) -> Float[Tensor, "*R"]:
     return _mean(logits.logsumexp(-1).square(), -1)
 
 
+def mean_entropy(logits: Float[Tensor, "*R B E"]) -> Float[Tensor, "*R"]:
+    """Mean entropy of the softmax over the experts, in nats (Top-p eq. 6)."""
+    by_expert = logits.mT.log_softmax(-2)
+    return -_mean(
+        (by_expert.exp() * by_expert.clamp(min=torch.finfo(logits.dtype).min)).sum(-2), -1
+    )
+
+
 def gshard_loss(
     rank: Int[Tensor, "*R B E"], router_probs: Float[Tensor, "*R B E"], num_experts: PerRun
 ) -> Float[Tensor, "*R"]:
@@ -266,6 +322,14 @@ def sparsely_gated(inputs: RouterInputs) -> Routing:
     without noise)."""
     gates, chosen = top_k_softmax(inputs.logits, inputs.top_k)
     return Routing(gates, chosen, cv_squared(importance(gates), inputs.num_experts))
+
+
+def biased_choice(inputs: RouterInputs) -> Bool[Tensor, "*R B E"]:
+    """The top k of sigmoid scores plus the selection bias (Loss-free algorithm 1)."""
+    assert inputs.bias is not None
+    missing = inputs.logits == -math.inf
+    selection = inputs.logits.sigmoid() + inputs.bias.unsqueeze(-2)
+    return top_k_mask(selection.masked_fill(missing, -math.inf), inputs.top_k)
 
 
 def first_experts(inputs: RouterInputs, count: PerRun) -> Routing:

@@ -38,5 +38,5 @@ RECIPE = Recipe(
     most_k=2,
     draws="uniform",
     has_capacity=True,
-    depends_on_batch=True,
+    depends_on_batch="in training, with a capacity factor",
 )

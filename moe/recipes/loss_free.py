@@ -5,16 +5,10 @@ from moe.recipes.recipe import Recipe, RouterInputs, Routing
 
 def route(inputs: RouterInputs) -> Routing:
     """Sigmoid scores; a bias that moves towards an even load takes part in selection only."""
-    import torch
-
     from moe.recipes import gating
 
-    assert inputs.bias is not None
-    scores = inputs.logits.sigmoid()
-    missing = inputs.logits == -torch.inf
-    selection = (scores + inputs.bias.unsqueeze(-2)).masked_fill(missing, -torch.inf)
-    chosen = gating.top_k_mask(selection, inputs.top_k)
-    return Routing(scores * chosen, chosen, gating.no_loss(inputs))
+    chosen = gating.biased_choice(inputs)
+    return Routing(inputs.logits.sigmoid() * chosen, chosen, gating.no_loss(inputs))
 
 
 RECIPE = Recipe(
@@ -27,6 +21,6 @@ RECIPE = Recipe(
     random="nothing",
     use_it="where no gate loss may disturb the network loss",
     color="#000000",
-    order=6,
+    order=7,
     selection_bias=True,
 )

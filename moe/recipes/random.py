@@ -21,6 +21,6 @@ RECIPE = Recipe(
     random="nothing",
     use_it="to tell what a router learns from what its experts gain by seeing fewer inputs",
     color="#999999",
-    order=7,
+    order=13,
     trains_router=False,
 )

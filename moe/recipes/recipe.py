@@ -21,6 +21,14 @@ if TYPE_CHECKING:
     from moe.recipes.gating import PerRun
 
 
+Batch = Literal[
+    "no",
+    "in training, with a capacity factor",
+    "in training",
+    "in training and in evaluation",
+]
+
+
 class RouterInputs(NamedTuple):
     """What a router decides from. Axes: R runs (any leading axes, or none), B batch, E experts.
 
@@ -30,6 +38,7 @@ class RouterInputs(NamedTuple):
     draws: random numbers for this batch, standard normal or uniform as the recipe says.
     bias: added to the scores for selection only.
     capacity_factor: an expert takes at most capacity_factor · k · B / ne slots; None: no limit.
+    knob: lc, for recipes where it is a number of the router itself; None for the others.
     """
 
     logits: Float[Tensor, "*R B E"]
@@ -40,14 +49,15 @@ class RouterInputs(NamedTuple):
     draws: Float[Tensor, "*R B E"] | None = None
     bias: Float[Tensor, "*R E"] | None = None
     capacity_factor: float | None = None
+    knob: Float[Tensor, "*R"] | float | None = None
 
 
 class Routing(NamedTuple):
     """What a router decides for a batch.
 
     gates: weights of the experts in the output, zero for experts that do not see the input.
-    chosen: the experts that see the input: the top k, without the dropped slots.
-    gate_loss: balancing loss of each run, not yet weighted by lc.
+    chosen: the experts that see the input, without the dropped slots.
+    gate_loss: balancing loss of each run, not yet weighted (Recipe.weight_of).
     z_loss: of each run, not yet weighted; None for recipes without one.
     dropped: share of the slots of each run that were dropped; None for recipes that drop nothing.
     """
@@ -78,7 +88,13 @@ class Recipe:
     has_z_loss: train.z_loss is the weight of a z-loss.
     chooses: inputs go to different experts; False for the dense controls, which have no balance.
     trains_router: the weights of the router are trained.
-    depends_on_batch: in training, an input's experts depend on the others of its batch.
+    depends_on_batch: when an input's experts depend on the others of its batch.
+    exactly_k: every input has k experts where nothing is dropped; False: k is a mean or a bound.
+    shared: so many first experts see every input; balance is measured over the others.
+    knob: where lc is a number of the router itself, its usual value; None: lc is a weight, a step
+        or nothing.
+    loss_weight: the weight of the gate loss where lc is such a number.
+    least_lc, most_lc, whole_lc: the lc that it allows; most_lc None: any from least_lc on.
     """
 
     name: str
@@ -102,7 +118,14 @@ class Recipe:
     has_z_loss: bool = False
     chooses: bool = True
     trains_router: bool = True
-    depends_on_batch: bool = False
+    depends_on_batch: Batch = "no"
+    exactly_k: bool = True
+    shared: int = 0
+    knob: float | None = None
+    loss_weight: float = 0.0
+    least_lc: float = 0.0
+    most_lc: float | None = None
+    whole_lc: bool = False
 
     @property
     def only_k(self) -> int | None:
@@ -117,3 +140,14 @@ class Recipe:
             return f"{self.name} allows only k = {self.only_k}"
         most = f" and at most {self.most_k}" if self.most_k else ""
         return f"{self.name} needs k of at least {self.least_k}{most}"
+
+    def why_not_lc(self, lc: float) -> str | None:
+        """Why the recipe does not allow an lc, in a few words; None if it does."""
+        most = lc if self.most_lc is None else self.most_lc
+        if self.least_lc <= lc <= most and (lc == int(lc) or not self.whole_lc):
+            return None
+        return f"of {self.name} lc is {self.lc.partition(';')[0]}"
+
+    def weight_of(self, lc: float) -> float:
+        """The weight of the gate loss in the total loss."""
+        return lc if self.knob is None else self.loss_weight

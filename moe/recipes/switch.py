@@ -28,6 +28,6 @@ RECIPE = Recipe(
     color="#CC79A7",
     order=3,
     has_capacity=True,
-    depends_on_batch=True,
+    depends_on_batch="in training, with a capacity factor",
     has_z_loss=True,
 )

@@ -137,6 +137,8 @@ class Sweep:
         for recipe in map(recipe_named, self.recipe):
             if reason := next(filter(None, map(recipe.why_not_k, self.k)), None):
                 raise ValueError(f"k: {list(self.k)}: {reason}")
+            if reason := next(filter(None, map(recipe.why_not_lc, self.lc)), None):
+                raise ValueError(f"lc: {list(self.lc)}: {reason}")
 
     @property
     def cells(self) -> int:
