@@ -220,9 +220,12 @@ def sweeps_of_a_study(draw: st.DrawFn) -> list[dict[str, Any]]:
         k = draw(st.lists(st.sampled_from(allowed), min_size=1, max_size=3, unique=True))
         if min(k) > max(ne):
             continue
-        lc = draw(
-            st.lists(st.sampled_from([0, 0.001, 0.1, 1, 10]), min_size=1, max_size=3, unique=True)
-        )
+        weights = [
+            lc
+            for lc in (0, 0.001, 0.1, 1, 10)
+            if not any(RECIPES[r].why_not_lc(lc) for r in recipes)
+        ]
+        lc = draw(st.lists(st.sampled_from(weights), min_size=1, max_size=3, unique=True))
         seeds = draw(st.integers(1, 3))
         settings = draw(
             st.dictionaries(st.sampled_from(list(SWEPT)), st.integers(1, 3), max_size=2)

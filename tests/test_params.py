@@ -32,6 +32,7 @@ def test_the_default_study_by_hand() -> None:
 @pytest.mark.parametrize("name", RECIPES)
 def test_every_recipe_can_be_named(name: str, tmp_path: Path) -> None:
     path, k = tmp_path / "params.yaml", RECIPES[name].only_k or 2
+    assert RECIPES[name].why_not_lc(1.0) is None
     old = "recipe: [switch]\n    ne: [1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 16]\n    k: [1, 2]"
     assert DEFAULT.count(old) == 1
     path.write_text(DEFAULT.replace(old, f"recipe: [{name}]\n    ne: [2]\n    k: [{k}]"))
@@ -173,6 +174,10 @@ BAD = {
     "a large batch": (
         *("lc: [0, 0.01", "batch_size: [128, 70000]\n    lc: [0, 0.01"),
         "sweeps.0.batch_size: 70000: mnist has 60,000 training images",
+    ),
+    "lc of top-p": (
+        *("recipe: [blog, logits]    # blog", "recipe: [top-p]    # blog"),
+        "sweeps.0.lc: [0.0, 0.01, 0.1, 1.0, 10.0]: of top-p lc is the sum of p to reach, above 0",
     ),
     "k of gshard": ("recipe: [switch]", "recipe: [gshard]", "[1, 2]: gshard allows only k = 2"),
     "k of dense": (

@@ -62,8 +62,8 @@ class MoE(nn.Module):
 
     Parameters: router.weight (E, D); experts.w1 (E, D, H), .b1 (E, H), .w2 (E, H, C), .b2 (E, C).
     `shazeer` has noise.weight (E, D) too; `loss-free` and `deepseek-v3` have a buffer
-    selection_bias (E,), which the training loop moves with `balance`. The router of a control recipe does not train, and does not
-    require gradients.
+    selection_bias (E,), which the training loop moves with `balance`. The router of a control
+    recipe does not train, and does not require gradients.
 
     The router and all that it decides are in float32 at least, under autocast and after .half() or
     .bfloat16() too: with fewer digits, experts tie. So is the selection bias.

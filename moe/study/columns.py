@@ -105,6 +105,13 @@ RUNS = (
     Column("router_grad_norm", "number", "", f"{ROUTER_GRAD_NORM}: mean over all steps"),
     Column("router_grad_norm_max", "number", "", f"{ROUTER_GRAD_NORM}: the largest of any step"),
     Column(
+        "experts_per_image",
+        "number",
+        "experts",
+        "mean over test images: k, unless the recipe lets their number vary",
+        optional=True,
+    ),
+    Column(
         "gate_entropy",
         "number",
         "nats",
