@@ -27,7 +27,7 @@ USABLE := $(shell { .venv/bin/python -c 'import sys, pip; sys.exit(sys.version_i
 	&& head -n 2 .venv/bin/pip | grep -F "$$(pwd -P)/.venv/bin/python"; } 2> /dev/null)
 
 .DEFAULT_GOAL := help
-.PHONY: help remake setup check repro demo confirm routers report ui track cache clean clean-cache \
+.PHONY: help remake setup check repro demo confirm routers fashion report ui track cache clean clean-cache \
 	lint format test test-slow test-browser test-faults test-standard-torch bench docs
 
 help: ## show this list
@@ -78,6 +78,10 @@ routers: $(READY) ## compare all recipes, in .work/routers; writes results/route
 	$(call run_copy,routers)
 	cp .work/routers/results/runs.csv results/routers.csv
 	@echo "results/routers.csv is new: make report shows it"
+
+fashion: $(READY) ## run the study again on Fashion-MNIST, 3,540 runs; writes results/fashion
+	$(call run_copy,fashion,report)
+	@python -m stages.fashion
 
 ##@ Look at the results
 
@@ -153,7 +157,8 @@ define run_copy
 	@cp studies/$(1).yaml .work/$(1)/params.yaml
 	@cp benchmarks/results.json .work/$(1)/benchmarks/
 	@head -n 1 results/routers.csv > .work/$(1)/results/routers.csv
-	@mkdir -p .work/$(1)/results/confirm && cp results/confirm/README.md .work/$(1)/results/confirm/
+	@for kept in confirm fashion; do mkdir -p .work/$(1)/results/$$kept \
+	  && cp results/$$kept/README.md .work/$(1)/results/$$kept/; done
 	@ln -sfn ../../.cache .work/$(1)/.cache
 	@printf '[core]\n    no_scm = true\n    analytics = false\n    check_update = false\n[cache]\n    dir = ../../../.dvc/cache\n    type = "hardlink,symlink,copy"\n' > .work/$(1)/.dvc/config
 	@cd .work/$(1) && python -m stages.check && dvc repro $(2) && python -m stages.next_steps

@@ -1,0 +1,71 @@
+"""What is kept in git of a study that ran in its own copy: what its claims and figures need.
+
+params.yaml    what the study was: its runs, settings and data set
+runs.csv       as results/runs.csv
+slots.csv      as results/slots.csv, k = 2 and lc = 1 alone
+confusion.csv  as results/confusion.csv, base models (ne = 1) alone
+pictures/      of some trials, as results/pictures/
+"""
+
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import pandas as pd
+
+from moe.analysis.results import Tables, cells
+from moe.data.sets import dataset_named
+from moe.engine.divergence import split, without
+from moe.study.params import PARAMS_FILE, Params, read_params
+from moe.study.runs import RUN_KEYS, Trial
+from moe.study.tables import RESULTS_DIR, picture_of, read_table, write_table
+
+NEEDED = {"runs": {}, "slots": {"k": 2, "lc": 1.0}, "confusion": {"ne": 1}}
+
+
+class Kept(NamedTuple):
+    """A study with its tables; those of history and coactivation are empty."""
+
+    params: Params
+    tables: Tables
+
+
+def write_kept(study: Path, into: Path, pictured: Sequence[Trial] = ()) -> None:
+    """Copy from a finished study's folder.
+
+    pictured: the trials whose pictures are copied too, where the study has them.
+    """
+    into.mkdir(parents=True, exist_ok=True)
+    for name, wanted in NEEDED.items():
+        table = read_table(study / RESULTS_DIR / f"{name}.csv")
+        write_table(cells(table, **wanted), into / f"{name}.csv")
+    shutil.copyfile(study / PARAMS_FILE, into / PARAMS_FILE)
+    for trial in pictured:
+        source, copy = picture_of(trial, study / RESULTS_DIR), picture_of(trial, into)
+        if source.exists():
+            copy.parent.mkdir(exist_ok=True)
+            shutil.copyfile(source, copy)
+
+
+def read_kept(folder: Path) -> Kept | None:
+    """The study of a folder; None if there is none. Diverged runs are left out of all tables."""
+    if not (folder / PARAMS_FILE).exists():
+        return None
+    params = read_params(folder / PARAMS_FILE)
+    runs, slots, confusion = (read_table(folder / f"{name}.csv") for name in NEEDED)
+    runs, diverged = split(runs)
+    nothing = pd.DataFrame(columns=RUN_KEYS)
+    tables = Tables(
+        folder,
+        params.train.hidden,
+        runs,
+        history=nothing,
+        confusion=without(confusion, diverged),
+        slots=without(slots, diverged),
+        coactivation=nothing,
+        routers=nothing,
+        diverged=diverged,
+        dataset=dataset_named(params.data.dataset),
+    )
+    return Kept(params, tables)
