@@ -427,7 +427,7 @@ def test_routers_side_by_side(drawn: dict[str, Drawn]) -> None:
 
 def test_what_a_step_costs(drawn: dict[str, Drawn]) -> None:
     found = json.loads((ROOT / "benchmarks/results.json").read_text(encoding="utf-8"))
-    ax = axes_of(drawn["what-a-step-costs"], "The study's mix of cells")
+    ax = axes_of(drawn["what-a-step-costs"], "The study's cells")
     (bars,) = [item for item in ax.containers if isinstance(item, BarContainer)]
     expected = sorted(found["mix"]["median_ms"].values())
     assert [bar.get_width() for bar in bars] == pytest.approx(expected)

@@ -15,6 +15,7 @@ from moe.analysis.results import Tables, read_tables
 from moe.figures import FIGURES
 from moe.figures import figure as declare
 from moe.figures.drawn import Declared, Drawn, Figure, own_style, ref
+from moe.figures.panels import panels
 from moe.figures.style import canvas
 from moe.report.page import write_report
 from moe.study.params import read_params
@@ -99,6 +100,30 @@ def test_text_is_large_enough_for_half_a_page(figure: Drawn) -> None:
             assert float(text.get_fontsize()) * scale >= (7.5 if text.get_text() else 0)
         for text in (*ax.get_xticklabels(), *ax.get_yticklabels()):
             assert float(text.get_fontsize()) * scale >= 5.9
+
+
+def test_each_word_is_in_one_panel(figure: Drawn) -> None:
+    """A phone shows the panels of a figure one by one: nothing is left out, cut, or there twice."""
+    names, extents = boxes(figure)
+    width, height = figure.drawing.bbox.size
+    parts = np.array(panels(figure.drawing)) * [width, height, width, height]
+    parts = np.column_stack([parts[:, 0], height - parts[:, 3], parts[:, 2], height - parts[:, 1]])
+    for name, (left, bottom, right, top) in zip(names, extents, strict=True):
+        inside = (parts[:, :2] <= [left + SLACK, bottom + SLACK]) & (
+            parts[:, 2:] >= [right - SLACK, top - SLACK]
+        )
+        assert inside.all(1).sum() == 1, name
+
+
+def test_lines_side_by_side_are_cut_apart(tables: Tables) -> None:
+    """Two recipes in two rows with a legend above: four panels of half the width."""
+    drawn = FIGURES["effect-of-lc-on-accuracy"].of(tables).drawn
+    assert drawn is not None
+    drawn.drawing.draw_without_rendering()
+    found = np.array(panels(drawn.drawing))[-4:]
+    assert found[:, 2] - found[:, 0] == pytest.approx(0.5, abs=0.03)
+    assert found[0, 3] <= found[2, 1] + 0.02
+    assert found[0, 2] <= found[1, 0] + 0.02
 
 
 def test_the_same_tables_give_the_same_bytes_whatever_a_matplotlibrc_says(

@@ -79,7 +79,7 @@ def _bars(ax: Axes, labels: list[str], ms: list[float], colors: list[str]) -> No
     ax.grid(visible=False, axis="y")
     ax.xaxis.set_major_formatter("{x:g}")
     ax.set_xlabel("ms per run and step, one core")
-    ax.set_title("The study's mix of cells, median")
+    ax.set_title("The study's cells, median")
 
 
 def _curves(ax: Axes, over_ne: dict[str, Any]) -> None:

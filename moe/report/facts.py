@@ -3,8 +3,10 @@
 Texts show what is here and not None; a number that cannot be had is None, never nan.
 """
 
+import hashlib
 import math
 from collections import Counter
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -45,6 +47,7 @@ def facts(tables: Tables, params: Params, claims: list[dict[str, Any]]) -> dict[
         "train": with_settings(params.train, tables.settings),
         "settings": _settings(tables),
         "digest": study_digest(params)[:DIGEST_SHOWN],
+        "tables": _digest_of(tables.folder / "runs.csv"),
         "runs": len(runs),
         "trials": len(runs.groupby(TRIAL_KEYS)),
         "experts": int(runs["ne"].sum()),
@@ -79,6 +82,11 @@ def _settings(tables: Tables) -> dict[str, Any] | None:
         "shown": settings_text(tables.settings),
         "others": sum(len(other.runs) for other in tables.others),
     }
+
+
+def _digest_of(path: Path) -> str:
+    """The beginning of a file's SHA-256, as `sha256sum` prints it."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()[:DIGEST_SHOWN]
 
 
 def _best(runs: pd.DataFrame) -> dict[str, Any] | None:

@@ -1,6 +1,7 @@
 """The report: one HTML file that needs nothing else, and its figures one by one."""
 
 import base64
+import json
 import math
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from moe.figures import Figure, Tables, all_figures, ref, with_numbers
+from moe.figures.panels import panels
 from moe.report.facts import facts
 from moe.study.params import Params
 from moe.study.runs import exactly
@@ -63,11 +65,14 @@ class Placed:
         (self.folder / figure.file_name).write_bytes(content)
         kind = "png" if figure.drawn.dense else "svg+xml"
         table = figure.drawn.table.head(LONGEST_TABLE)
+        width, height = figure.drawn.drawing.get_size_inches()
         return {
             **named,
             "caption": figure.drawn.caption,
             "alt": figure.drawn.alt,
             "source": f"data:image/{kind};base64,{base64.b64encode(content).decode()}",
+            "panels": json.dumps(panels(figure.drawn.drawing)),
+            "ratio": f"{height / width:.4f}",
             "table": _as_html(table),
             "left_out": len(figure.drawn.table) - len(table),
         }

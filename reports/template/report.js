@@ -39,3 +39,35 @@ const seen = new IntersectionObserver((entries) => {
   }
 }, { rootMargin: "0px 0px -70% 0px" });
 for (const heading of links.keys()) if (heading) seen.observe(heading);
+
+// On a phone the panels of a figure stand below each other, each a window onto the same picture.
+const phone = matchMedia("(max-width: 40rem)");
+const WIDE = 0.6; // of a figure: such a panel is too wide for a phone, and scrolls
+
+function stack(image) {
+  const panels = JSON.parse(image.dataset.panels), figure = image.closest("figure");
+  if (panels.length < 2 || figure.querySelector(".panels")) return;
+  const stacked = document.createElement("div");
+  stacked.className = "panels";
+  stacked.setAttribute("role", "img");
+  stacked.setAttribute("aria-label", image.alt);
+  for (const [left, top, right, bottom] of panels) {
+    const [width, height] = [right - left, bottom - top], panel = document.createElement("div"), view = new Image();
+    panel.className = width > WIDE ? "panel wide" : "panel";
+    panel.style.cssText = `aspect-ratio: ${width} / ${height * image.dataset.ratio}; --share: ${width}`;
+    view.alt = "";
+    view.src = image.src;
+    view.style.cssText = `width: ${100 / width}%; left: ${-100 * left / width}%; top: ${-100 * top / height}%`;
+    panel.append(view);
+    stacked.append(panel);
+  }
+  image.after(stacked);
+  figure.classList.add("is-stacked");
+  figure.classList.toggle("fits", !stacked.querySelector(".wide"));
+}
+
+function stackAll() {
+  if (phone.matches) document.querySelectorAll("img[data-panels]").forEach(stack);
+}
+phone.addEventListener("change", stackAll);
+stackAll();

@@ -1,17 +1,42 @@
-"""A real browser: Debian's Chromium, driven by Playwright, that may not reach any host."""
+"""Debian's Chromium, driven by Playwright, on pages rendered from the committed tables."""
 
 import shutil
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
 
+from moe.analysis.results import read_tables
+from moe.claims import judged, write_claims
+from moe.claims.confirmatory import read_confirm
+from moe.report.explorer import write_explorer
+from moe.report.page import TEMPLATE_DIR, write_report
+from moe.report.playground import write_playground
+from moe.study.params import read_params
+
 ROOT = Path(__file__).parent.parent.parent
+_folder = tempfile.TemporaryDirectory()
+PAGES = Path(_folder.name)  # the report's pages and claims.json, as of the present templates
 QUIET = (
     *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
     *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
 )
+
+
+@pytest.fixture(scope="session", autouse=True)
+def pages() -> Path:
+    """Render what `dvc repro` would, into PAGES."""
+    params = read_params()
+    tables = read_tables(ROOT / "results", params.train.hidden, params.data.dataset)
+    confirm = read_confirm(params)
+    claims = judged(confirm, tables) if confirm else judged(tables)
+    write_claims(claims, PAGES / "claims.json")
+    write_report(tables, params, claims, PAGES)
+    write_explorer(tables, TEMPLATE_DIR, PAGES / "explorer.html")
+    write_playground(tables, TEMPLATE_DIR, PAGES / "playground.html")
+    return PAGES
 
 
 @pytest.fixture(scope="session")

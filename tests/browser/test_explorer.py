@@ -6,9 +6,9 @@ import pytest
 from playwright.sync_api import Page
 
 from moe.analysis.results import cells, counts_of
-from tests.browser.conftest import ROOT, Visit, has_no_sideways_scroll
+from tests.browser.conftest import PAGES, ROOT, Visit, has_no_sideways_scroll
 
-EXPLORER = ROOT / "reports" / "explorer.html"
+EXPLORER = PAGES / "explorer.html"
 RUNS = pd.read_csv(ROOT / "results" / "runs.csv")
 CONFUSION = pd.read_csv(ROOT / "results" / "confusion.csv")
 SLOTS = pd.read_csv(ROOT / "results" / "slots.csv")

@@ -7,9 +7,9 @@ import pytest
 from playwright.sync_api import Page
 
 from moe.analysis.results import cells, read_tables
-from tests.browser.conftest import ROOT, Visit, has_no_sideways_scroll
+from tests.browser.conftest import PAGES, ROOT, Visit, has_no_sideways_scroll
 
-PLAYGROUND = ROOT / "reports" / "playground.html"
+PLAYGROUND = PAGES / "playground.html"
 SECTIONS = ROOT / "reports" / "template" / "sections"
 START = "#recipe=logits&ne=8&k=2&lc=1&seed=0"
 SLOW = 60_000  # ms: a limit for a busy machine, where a test has none of its own
@@ -457,7 +457,7 @@ def test_the_address_keeps_the_settings(opened: Callable[..., Page], visit: Visi
 
 def test_the_explorer_opens_its_trials_here(visit: Visit) -> None:
     fragment = "#recipe=blog&ne=4&k=2&lc=0.1&seed=3"
-    visit.open(ROOT / "reports" / "explorer.html", fragment)
+    visit.open(PAGES / "explorer.html", fragment)
     visit.page.locator("#train").click()
     visit.page.wait_for_url("**/playground.html*")
     assert tuple(chosen(visit.page).values()) == ("blog", "4", "2", "0.1", "0.001", "128", "3")

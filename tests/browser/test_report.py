@@ -1,14 +1,20 @@
 """The rendered report in a browser."""
 
+import hashlib
 import json
+from typing import Any
 
 import pytest
 
 from moe.figures import FIGURES
-from tests.browser.conftest import ROOT, Visit, has_no_sideways_scroll
+from tests.browser.conftest import PAGES, ROOT, Visit, has_no_sideways_scroll
 
-REPORT = ROOT / "reports" / "index.html"
-CLAIMS = json.loads((ROOT / "reports" / "claims.json").read_text(encoding="utf-8"))
+REPORT = PAGES / "index.html"
+
+
+@pytest.fixture(scope="module")
+def claims() -> dict[str, Any]:
+    return json.loads((PAGES / "claims.json").read_text(encoding="utf-8"))
 
 
 @pytest.mark.parametrize("width", [360, 1440])
@@ -26,7 +32,7 @@ def test_every_picture_is_drawn_and_has_its_alt_text(visit: Visit) -> None:
     pictures = visit.page.eval_on_selector_all(
         "img", "images => images.map(i => [i.alt, i.complete && i.naturalWidth])"
     )
-    assert len(pictures) == len(FIGURES) == len(list((ROOT / "reports" / "figures").iterdir()))
+    assert len(pictures) == len(FIGURES) == len(list((PAGES / "figures").iterdir()))
     for alt, width in pictures:
         assert len(alt) > 20
         assert width > 300
@@ -40,12 +46,14 @@ def test_every_figure_has_its_table(visit: Visit) -> None:
 
 
 @pytest.mark.parametrize("width", [360, 1440])
-def test_every_claim_has_its_rows_and_nothing_of_them_is_cut_off(visit: Visit, width: int) -> None:
+def test_every_claim_has_its_rows_and_none_is_cut_off(
+    visit: Visit, width: int, claims: dict[str, Any]
+) -> None:
     visit.page.set_viewport_size({"width": width, "height": 900})
     visit.open(REPORT)
     rows = visit.page.locator("tr[data-claim]").all()
     shown = [(row.get_attribute("data-claim"), row.inner_text()) for row in rows]
-    expected = [(name, c["verdict"]) for name, of in CLAIMS.items() for c in of.values()]
+    expected = [(name, c["verdict"]) for name, of in claims.items() for c in of.values()]
     assert len(shown) == len(expected)
     for (name, text), (expected_name, verdict) in zip(shown, expected, strict=True):
         assert name == expected_name
@@ -56,12 +64,14 @@ def test_every_claim_has_its_rows_and_nothing_of_them_is_cut_off(visit: Visit, w
     assert max(ends) <= width
 
 
-def test_the_slopes_at_every_k_are_those_of_the_claims(visit: Visit) -> None:
+def test_the_slopes_at_every_k_are_those_of_the_claims(
+    visit: Visit, claims: dict[str, Any]
+) -> None:
     visit.open(REPORT)
     rows = [row.split("\t") for row in visit.page.locator("#slopes tbody tr").all_inner_texts()]
     shown = {recipe: cells for recipe, *cells in rows}
     for recipe in ("blog", "logits", "switch"):
-        beside = CLAIMS["C5"]["logits" if recipe == "switch" else recipe]["beside"]
+        beside = claims["C5"]["logits" if recipe == "switch" else recipe]["beside"]
         for k, text in enumerate(shown[recipe], start=1):
             slope = beside.get(f"slope of {recipe} at k = {k}")
             if slope is None:
@@ -96,6 +106,51 @@ def test_the_contents_stay_in_reach(visit: Visit, width: int) -> None:
         )
         # A figure that is wider than the screen says so, above.
         assert visit.page.locator(".swipe").first.is_visible()
+
+
+def test_a_phone_shows_panels_below_each_other(visit: Visit) -> None:
+    visit.page.set_viewport_size({"width": 360, "height": 800})
+    visit.open(REPORT)
+    shown = visit.page.evaluate(
+        """() => [...document.querySelectorAll('figure.is-stacked')].map(figure => {
+          const image = figure.querySelector('img[data-panels]');
+          return {
+            slug: figure.id.slice('figure-'.length),
+            wanted: JSON.parse(image.dataset.panels),
+            hidden: getComputedStyle(image).display === 'none',
+            scrolls: figure.querySelector('.picture').scrollWidth > innerWidth,
+            hint: getComputedStyle(figure.querySelector('.swipe')).display !== 'none',
+            label: figure.querySelector('.panels').getAttribute('aria-label') === image.alt,
+            panels: [...figure.querySelectorAll('.panel')].map(panel => {
+              const [p, i] = [panel, panel.firstChild].map(node => node.getBoundingClientRect());
+              return { width: p.width, scale: i.width, top: p.top, bottom: p.bottom, part: [
+                (p.left - i.left) / i.width, (p.top - i.top) / i.height,
+                (p.right - i.left) / i.width, (p.bottom - i.top) / i.height] };
+            }),
+          };
+        })"""
+    )
+    assert len(shown) >= 8
+    wide = {"fingerprint", "routers-side-by-side"}  # a row of each is as wide as the figure
+    for figure in shown:
+        assert figure["hidden"]
+        assert figure["label"]
+        assert figure["hint"] == figure["scrolls"] == (figure["slug"] in wide)
+        for panel, wanted in zip(figure["panels"], figure["wanted"], strict=True):
+            assert panel["part"] == pytest.approx(wanted, abs=0.005)
+            # 7.6 inches are scale pixels: words of 9 points have at least 8 pixels.
+            assert panel["scale"] / 7.6 * 9 / 72 >= 8
+        below = zip(figure["panels"], figure["panels"][1:], strict=False)
+        assert all(a["bottom"] <= b["top"] for a, b in below)
+    visit.page.set_viewport_size({"width": 1200, "height": 800})
+    assert visit.page.locator(".panels").first.is_hidden()
+    assert visit.page.locator("img[data-panels]").first.is_visible()
+
+
+def test_the_footer_names_the_tables(visit: Visit) -> None:
+    visit.open(REPORT)
+    digest = hashlib.sha256((ROOT / "results" / "runs.csv").read_bytes()).hexdigest()
+    assert digest[:12] in visit.page.locator("footer").inner_text()
 
 
 def test_links_work_where_the_page_is_a_blob_in_a_frame(visit: Visit) -> None:
