@@ -8,6 +8,7 @@ import configparser
 import json
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -38,8 +39,29 @@ def check() -> None:
     )
     if CODE.exists():
         CODE.write_text(code_version())
+    forget_changed_data(params.data.dataset)
     set_aside_damaged_files()
     allow_a_folder_without_git()
+
+
+def forget_changed_data(dataset: str) -> None:
+    """Remove data/ if it is of a user's own file that has changed since: DVC knows its name."""
+    from moe.data.own import SUFFIX
+
+    if not dataset.endswith(SUFFIX):
+        return
+    from moe.data.dataset import ARRAY_FILES, DATA_DIR, Dataset
+    from moe.data.download import fetch
+
+    if not all((DATA_DIR / name).exists() for name in ARRAY_FILES):
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        fetch(dataset, Path(folder), Path(folder))
+        same = Dataset(Path(folder)).digest == Dataset(DATA_DIR).digest
+    if not same:
+        for name in ARRAY_FILES:
+            (DATA_DIR / name).unlink()
+        print(f"{dataset} has changed since {DATA_DIR}/ was made of it, which is made again")
 
 
 def set_aside_damaged_files() -> None:

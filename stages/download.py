@@ -1,4 +1,4 @@
-"""download: the data set of params.yaml, as four IDX files in data/."""
+"""download: the data set of params.yaml, as four files in data/."""
 
 from pathlib import Path
 
@@ -10,16 +10,16 @@ DOWNLOADS = Path(".cache/mnist")  # kept: DVC empties data/ before each run of t
 @stage
 def download() -> None:
     """Fetch the data set and verify it."""
-    from moe.data.dataset import DATA_DIR, FILES, Dataset
+    from moe.data.dataset import ARRAY_FILES, DATA_DIR, FILES, Dataset
     from moe.data.download import fetch
     from moe.study.params import read_params
 
     dataset = read_params().data.dataset
-    for name in FILES:  # DVC's cache may have links to them: never write into them
+    for name in (*FILES, *ARRAY_FILES):  # DVC's cache may have links to them: never write into them
         (DATA_DIR / name).unlink(missing_ok=True)
     fetch(dataset, DATA_DIR, DOWNLOADS)
     data = Dataset(DATA_DIR)
-    print(f"{dataset}: {len(data.train_x):,} training and {len(data.test_x):,} test images")
+    print(f"{dataset}: {len(data.train_x):,} training and {len(data.test_x):,} test samples")
 
 
 if __name__ == "__main__":

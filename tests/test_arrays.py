@@ -6,12 +6,16 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from sklearn.datasets import load_digits
 
 from moe.data.arrays import Arrays, checked, checked_names, write_arrays
 from moe.data.dataset import Dataset
+from moe.data.download import fetch
+from moe.data.sets import DATASETS, dataset_named
 from moe.engine import HISTORY, fused, kernel
 from moe.study.runs import Run
 from moe.study.train_settings import Train
+from stages.check import forget_changed_data
 from tests.test_fused import CPU, train_alone
 from tests.test_kernel import TOLERANCE, assert_close
 
@@ -142,3 +146,115 @@ def test_names_of_classes_that_are_refused(names: Any) -> None:
     assert checked_names(["a", "b", "c"], 3) == ("a", "b", "c")
     with pytest.raises(ValueError, match="class_names"):
         checked_names(names, 3)
+
+
+# --- a .npz file
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty project's folder, the current one."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_a_file_is_a_data_set(folder: Path) -> None:
+    (folder / "mine").mkdir()
+    np.savez_compressed("mine/flowers.npz", **flowers()._asdict(), class_names=["a", "b", "c"])
+    info = dataset_named("mine/flowers.npz")
+    assert (info.title, info.class_names, info.image_shape) == ("flowers", ("a", "b", "c"), None)
+    assert (info.in_features, info.training_samples) == (4, 200)
+    fetch("mine/flowers.npz", folder / "data", folder)
+    assert Dataset().digest == Dataset(folder / "data").digest
+    for one, other in zip(Dataset().arrays, flowers(), strict=True):
+        np.testing.assert_array_equal(one, other)
+    np.savez("mine/flowers.npz", **flowers()._asdict())
+    assert dataset_named("mine/flowers.npz").class_names == ("0", "1", "2")
+
+
+def test_images_of_bytes_have_a_shape(folder: Path) -> None:
+    x, y = np.zeros((4, 6, 5), np.uint8), [0, 1, 0, 1]
+    np.savez("grey.npz", x_train=x, y_train=y, x_test=x, y_test=y)
+    np.savez("floats.npz", x_train=x / 1.0, y_train=y, x_test=x, y_test=y)
+    assert dataset_named("grey.npz").image_shape == (6, 5)
+    assert dataset_named("grey.npz").in_features == 30
+
+
+class Pickled:
+    """What a pickle could do."""
+
+    def __reduce__(self) -> tuple:
+        return (Path.touch, (Path("was-unpickled"),))
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"x_test": None}, "it has no x_test"),
+        ({"y_train": np.array([Pickled()] * 200)}, "cannot be read: .*allow_pickle"),
+        ({"class_names": np.array(["a", Pickled(), "c"])}, "cannot be read: .*allow_pickle"),
+        ({"class_names": ["a", "b"]}, "class_names has shape .2,. and type <U1, but the labels ne"),
+        ({"x_train": flowers().x_train[:, :3]}, "x_test has samples of shape"),
+    ],
+)
+def test_files_that_are_refused(folder: Path, changed: dict[str, Any], message: str) -> None:
+    held = {n: a for n, a in (flowers()._asdict() | changed).items() if a is not None}
+    np.savez("own.npz", **held)
+    with pytest.raises(ValueError, match=message) as raised:
+        dataset_named("own.npz")
+    assert "\n" not in str(raised.value)
+    assert not Path("was-unpickled").exists()
+
+
+def test_what_is_no_file_of_this_folder_is_refused(folder: Path) -> None:
+    np.savez(folder.parent / "outside.npz", **flowers()._asdict())
+    Path("link.npz").symlink_to(folder.parent / "outside.npz")
+    for name in ("../outside.npz", "link.npz", str(folder / "own.npz")):
+        with pytest.raises(ValueError, match="the file must be in the project's folder"):
+            dataset_named(name)
+    with pytest.raises(ValueError, match="cannot be read: No such file"):
+        dataset_named("nothing.npz")
+    Path("folder.npz").mkdir()
+    Path("text.npz").write_text("x_train")
+    np.savez("half.npz", **flowers()._asdict())
+    Path("half.npz").write_bytes(Path("half.npz").read_bytes()[:900])
+    np.savez("damaged.npz", **flowers()._asdict())
+    content = bytearray(Path("damaged.npz").read_bytes())
+    content[500:600] = bytes(100)
+    Path("damaged.npz").write_bytes(content)
+    for name in ("folder", "text", "half", "damaged"):
+        with pytest.raises(ValueError, match="cannot be read: ") as raised:
+            dataset_named(f"{name}.npz")
+        assert "\n" not in str(raised.value)
+
+
+def test_check_forgets_data_whose_file_has_changed(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    np.savez("own.npz", **flowers()._asdict())
+    forget_changed_data("own.npz")  # nothing is there yet
+    fetch("own.npz", folder / "data", folder)
+    forget_changed_data("own.npz")
+    assert len(list(Path("data").iterdir())) == 4
+    changed = flowers()
+    changed.y_test[0] = 1
+    np.savez("own.npz", **changed._asdict())
+    forget_changed_data("own.npz")
+    assert list(Path("data").iterdir()) == []
+    assert "own.npz has changed since data/ was made" in capsys.readouterr().out
+
+
+def test_digits_are_stratified_and_real(tmp_path: Path) -> None:
+    fetch("digits", tmp_path, tmp_path)
+    data, info = Dataset(tmp_path), DATASETS["digits"]
+    assert data.train_x.shape == (info.training_samples, info.in_features) == (1442, 64)
+    assert len(data.test_x) == 1797 - 1442
+    found = load_digits()
+    # A fifth of each class, rounded down
+    assert torch.bincount(data.test_y).tolist() == (np.bincount(found.target) // 5).tolist()
+    ours = np.concatenate([data.train_x.numpy(), data.test_x.numpy()])
+    labels = np.concatenate([data.train_y.numpy(), data.test_y.numpy()])
+    levels = (ours / 255 * 16).round().astype(int)
+    ours_sorted = sorted(map(tuple, np.column_stack([levels, labels]).tolist()))
+    theirs = sorted(map(tuple, np.column_stack([found.data, found.target]).astype(int).tolist()))
+    assert [a for a, b in zip(ours_sorted, theirs, strict=True) if a != b] == []

@@ -101,7 +101,7 @@ PARAMS = {
     "a recipe's k": ("[blog, switch]", "[gshard]", "sweeps.0.k: [1, 2]: gshard allows only k = 2"),
     "a batch too large": (
         *("batch_size: 128", "batch_size: 5000"),
-        "train.batch_size: 5000: mnist-5k has 4,000 training images",
+        "train.batch_size: 5000: mnist-5k has 4,000 training samples",
     ),
     "an object": ("epochs: 1", "epochs: !!python/object/apply:os.getcwd []", "not valid YAML: "),
 }

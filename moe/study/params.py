@@ -202,13 +202,13 @@ class Params:
             for sweep in self.sweeps
         )
         object.__setattr__(self, "sweeps", tuple(filled))
-        images = dataset_named(self.data.dataset).training_samples
+        samples = dataset_named(self.data.dataset).training_samples
         sizes = {f"sweeps.{i}.batch_size": s.batch_size or () for i, s in enumerate(self.sweeps)}
         for where, listed_sizes in {**sizes, "train.batch_size": (self.train.batch_size,)}.items():
-            if listed_sizes and max(listed_sizes) > images:
+            if listed_sizes and max(listed_sizes) > samples:
                 raise ValueError(
-                    f"{where}: {max(listed_sizes)}: {self.data.dataset} has {images:,} training "
-                    "images, so there is no whole batch"
+                    f"{where}: {max(listed_sizes)}: {self.data.dataset} has {samples:,} training "
+                    "samples, so there is no whole batch"
                 )
         runs = sum(sweep.cells * len(sweep.seeds) for sweep in self.sweeps)
         if runs > self.runtime.most_runs:

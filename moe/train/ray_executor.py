@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 import moe
-from moe.data.dataset import FILES
+from moe.data.dataset import files_of
 from moe.errors import UserError
 
 Task = TypeVar("Task")
@@ -91,7 +91,7 @@ def in_cluster(
         _join(ray)
     running: dict[Any, int] = {}
     try:
-        contents = {name: (data / name).read_bytes() for name in FILES}
+        contents = {name: (data / name).read_bytes() for name in files_of(data)}
         reports = _queue_on_this_node(ray)
         shared = ray.put(Shared(work, [ray.put(contents)], _digest(contents), _versions(), reports))
         slot = "GPU" if on_gpu else "CPU"
@@ -232,7 +232,7 @@ def _versions() -> dict[str, str]:
 
 
 def _digest(contents: dict[str, bytes]) -> str:
-    return hashlib.sha256(b"".join(contents[name] for name in FILES)).hexdigest()
+    return hashlib.sha256(b"".join(contents.values())).hexdigest()
 
 
 # --- on a node
@@ -289,7 +289,7 @@ def _on_this_node(digest: str, files: Any) -> Path:
     if folder.parent.stat().st_uid != os.getuid():
         raise UserError(f"{folder.parent} on a node belongs to another user")
     with contextlib.suppress(FileNotFoundError):
-        if _digest({name: (folder / name).read_bytes() for name in FILES}) == digest:
+        if _digest({name: (folder / name).read_bytes() for name in files_of(folder)}) == digest:
             return folder
     unfinished = Path(tempfile.mkdtemp(dir=folder.parent))
     for name, content in ray.get(files).items():
