@@ -173,7 +173,7 @@ BAD = {
     ),
     "a large batch": (
         *("lc: [0, 0.01", "batch_size: [128, 70000]\n    lc: [0, 0.01"),
-        "sweeps.0.batch_size: 70000: mnist has 60,000 training images",
+        "sweeps.0.batch_size: 70000: mnist has 60,000 training samples",
     ),
     "lc of top-p": (
         *("recipe: [blog, logits]    # blog", "recipe: [top-p]    # blog"),
