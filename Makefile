@@ -74,10 +74,11 @@ confirm: $(READY) ## run the confirmatory study, 11,780 runs; writes results/con
 	@python -m stages.confirm
 	$(call run_copy,confirm)
 
-routers: $(READY) ## compare all recipes, in .work/routers; writes results/routers.csv
-	$(call run_copy,routers)
-	cp .work/routers/results/runs.csv results/routers.csv
-	@echo "results/routers.csv is new: make report shows it"
+routers: $(READY) ## compare all routers in two phases, 2,990 runs; writes results/routers
+	$(call run_copy,routers-select,analyze)
+	@python -m stages.choose
+	$(call run_copy,routers,analyze)
+	@python -m stages.collect
 
 fashion: $(READY) ## run the study again on Fashion-MNIST, 3,540 runs; writes results/fashion
 	$(call run_copy,fashion,report)
@@ -147,7 +148,7 @@ docs: $(READY) ## update the numbers and tables in README.md and docs/ from the 
 
 # Run the pipeline in .work/NAME with the params of studies/NAME.yaml: a copy with its own results,
 # report and dvc.lock, and the same store of finished runs, downloads, DVC cache and MLflow. Copies
-# have an empty results/routers.csv: that table belongs to the main report.
+# have no tables of other studies in results/: these belong to the main report.
 define run_copy
 	@mkdir -p .work/$(1)/.dvc/plots .work/$(1)/reports .work/$(1)/results .work/$(1)/benchmarks .cache .dvc/cache
 	@rm -rf .work/$(1)/moe .work/$(1)/stages .work/$(1)/extensions .work/$(1)/reports/template
@@ -156,8 +157,7 @@ define run_copy
 	@cp .dvc/plots/* .work/$(1)/.dvc/plots/
 	@cp studies/$(1).yaml .work/$(1)/params.yaml
 	@cp benchmarks/results.json .work/$(1)/benchmarks/
-	@head -n 1 results/routers.csv > .work/$(1)/results/routers.csv
-	@for kept in confirm fashion; do mkdir -p .work/$(1)/results/$$kept \
+	@for kept in confirm fashion routers; do mkdir -p .work/$(1)/results/$$kept \
 	  && cp results/$$kept/README.md .work/$(1)/results/$$kept/; done
 	@ln -sfn ../../.cache .work/$(1)/.cache
 	@printf '[core]\n    no_scm = true\n    analytics = false\n    check_update = false\n[cache]\n    dir = ../../../.dvc/cache\n    type = "hardlink,symlink,copy"\n' > .work/$(1)/.dvc/config

@@ -215,56 +215,13 @@ def equal(found: list[dict[str, Any]]) -> str:
 
 
 def routers() -> str:
-    """What the comparison of all recipes found at the most experts."""
-    from moe.analysis.recipe_comparison import at_most_experts
-    from moe.engine.divergence import split
-    from moe.recipes import recipe_named
-    from moe.study.tables import RESULTS_DIR, read_table
+    """What the comparison of routers found."""
+    from moe.analysis.router_study import read_router_study
 
-    runs, _ = split(read_table(RESULTS_DIR / "routers.csv"))
-    rows = at_most_experts(runs).to_dict("records")
-    by_name = {(row["recipe"], row["k"]): row for row in rows}
-    trained = [row for row in rows if recipe_named(row["recipe"]).trains_router]
-    of_k = {k: [row for row in trained if row["k"] == k] for k in (1, 2)}
-    even = min(trained, key=lambda row: row["max_violation"])
-    special = max(trained, key=lambda row: row["nmi"])
-    free, widest = by_name["loss-free", 2], by_name["dense-total", 1]
-
-    def shown(row: dict[str, Any]) -> str:
-        low, high = 100 * row["accuracy_low"], 100 * row["accuracy_high"]
-        return f"{100 * row['accuracy']:.1f} % [{low:.1f}, {high:.1f}]"
-
-    def highest(k: int) -> str:
-        best, second = of_k[k][:2]
-        controls = " and ".join(
-            f"{shown(by_name[name, k])} for `{name}`" for name in ("random", "dense-active")
-        )
-        return (
-            f"`{best['recipe']}` has the highest mean, {shown(best)}, before `{second['recipe']}`, "
-            f"{shown(second)}; the controls have {controls}"
-        )
-
-    answers = (
-        f"**Two experts an input**: {highest(2)}.",
-        f"**One expert an input**: {highest(1)}. The softmax over one kept logit leaves the router "
-        "of `blog` and `logits` untrained.",
-        f"**The most even load**: `{even['recipe']}` at k = {even['k']}. Over the test set, its "
-        f"busiest expert gets {even['max_violation']:.0%} more than the mean.",
-        f"**The most specialised experts**: `{special['recipe']}` at k = {special['k']}, with a "
-        f"normalised mutual information of {special['nmi']:.2f} between expert and class.",
-        f"**Without a gate loss**: `loss-free` has {shown(free)} at k = 2, and its busiest expert "
-        f"gets {free['max_violation']:.0%} more than the mean. Its gates are sigmoids that are not "
-        "divided by their sum.",
-        f"**At any cost**: one wide network, `dense-total`, has {shown(widest)}, with the "
-        f"multiplications of {rows[0]['ne']} experts for each input.",
-    )
-    wrapped = (fill(f"- {answer}", 98, subsequent_indent="  ") for answer in answers)
-    limits = (
-        f"At ne = {rows[0]['ne']}, {rows[0]['seeds']} seeds, 95 % intervals (`make routers`). "
-        "Every router has one weight and one learning rate, and `switch` and `gshard` have a "
-        "capacity of 1.25, so that this is a first look and no ranking."
-    )
-    return "\n".join([fill(limits, 98), "", *wrapped, ""])
+    study = read_router_study()
+    if study is None:
+        return "The comparison has not been run: `make routers`.\n"
+    return f"{len(study.runs):,} runs.\n"
 
 
 if __name__ == "__main__":

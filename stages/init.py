@@ -34,9 +34,6 @@ def init(folder: Path, study: str | None) -> None:
     if study:
         files[Path("params.yaml")] = files[STUDIES / f"{study}.yaml"]
     files = {path: content for path, content in files.items() if path.parent != STUDIES}
-    # The table belongs to the study of all recipes: its columns alone.
-    routers = Path("results/routers.csv")
-    files[routers] = files[routers].partition(b"\n")[0] + b"\n"
     files[Path("dvc.yaml")] = without_code(files[Path("dvc.yaml")])
     files[CODE] = code_version().encode()
     try:

@@ -9,7 +9,7 @@ FOLDER = Path("stages/project")  # where they are in the wheel
 PATTERNS = (
     *("params.yaml", "dvc.yaml", ".dvcignore", ".gitignore", ".dvc/config", ".dvc/plots/*"),
     *("benchmarks/results.json", "extensions/README.md", "reports/template/**/*"),
-    *("results/routers.csv", "results/confirm/README.md", "studies/*.yaml"),
+    *("results/routers/README.md", "results/confirm/README.md", "studies/*.yaml"),
 )
 
 

@@ -6,10 +6,16 @@ import math
 from pathlib import Path
 from typing import Any
 
+import pytest
 from scipy.stats import t
 
 RESULTS = Path(__file__).parent.parent / "results"
 Row = dict[str, Any]
+CHOSEN = "routers/chosen"
+# Once `make routers` was run
+needs_routers = pytest.mark.skipif(
+    not (RESULTS / "routers/runs.csv").exists(), reason="make routers has not been run"
+)
 
 
 def _value(text: str) -> float | str | None:
@@ -29,6 +35,14 @@ def rows(name: str) -> list[Row]:
 def where(name: str, **wanted: Any) -> list[Row]:
     """The rows whose columns have these values."""
     return [row for row in rows(name) if all(row[key] == value for key, value in wanted.items())]
+
+
+def of_routers(**wanted: Any) -> list[Row]:
+    """The comparison of routers: phase two at what was chosen, 10 hidden units, no capacity."""
+    settings = {(r["recipe"], r["ne"], r["k"], r["lc"], r["learning_rate"]) for r in rows(CHOSEN)}
+    found = where("routers/runs", hidden=10, capacity_factor=math.inf, **wanted)
+    keys = ("recipe", "ne", "k", "lc", "learning_rate")
+    return [row for row in found if tuple(row[key] for key in keys) in settings]
 
 
 def mean(values: list[float]) -> float:

@@ -16,7 +16,17 @@ from PIL import Image
 from moe.analysis.results import Tables, read_tables
 from moe.figures import FIGURES, all_figures
 from moe.figures.drawn import Drawn
-from tests.plain_tables import RESULTS, confusion, interval, mean, rows, slots, swept_seeds, where
+from tests.plain_tables import (
+    RESULTS,
+    confusion,
+    interval,
+    mean,
+    needs_routers,
+    of_routers,
+    slots,
+    swept_seeds,
+    where,
+)
 
 ROOT = RESULTS.parent
 RECIPES = ("blog", "logits")
@@ -394,12 +404,13 @@ def test_capacity_and_compute(drawn: dict[str, Drawn]) -> None:
     )
 
 
+@needs_routers
 def test_routers_side_by_side(drawn: dict[str, Drawn]) -> None:
-    names = list(dict.fromkeys(row["recipe"] for row in rows("routers")))
+    names = list(dict.fromkeys(row["recipe"] for row in of_routers()))
     for k in (1, 2):
         ax = axes_of(drawn["routers-side-by-side"], f"k = {k}: accuracy over ne")
         for recipe in names:
-            found = where("routers", recipe=recipe, k=k)
+            found = of_routers(recipe=recipe, k=k)
             if found:
                 assert_line(ax, recipe, by(0, [(r["ne"], r["accuracy"]) for r in found]), 100)
     first, ax, _ = drawn["routers-side-by-side"].drawing.axes[-3:]  # which share their rows
@@ -411,14 +422,14 @@ def test_routers_side_by_side(drawn: dict[str, Drawn]) -> None:
         if len(x) == 1:
             dots[labels[round(y[0])], 2 if y[0] % 1 < 0.5 else 1] = x[0]
     for (recipe, k), shown in dots.items():
-        found = [row["nmi"] for row in where("routers", recipe=recipe, k=k, ne=16)]
+        found = [row["nmi"] for row in of_routers(recipe=recipe, k=k, ne=16)]
         assert shown == pytest.approx(mean(found))
-    assert len(dots) == 13  # 6 recipes at both k, gshard at 2
+    assert len(dots) == 23  # 26 pairs of recipe and k, of which 3 choose nothing
     means = {
-        (recipe, k): mean([row["accuracy"] for row in where("routers", recipe=recipe, k=k, ne=16)])
+        (recipe, k): mean([row["accuracy"] for row in of_routers(recipe=recipe, k=k, ne=16)])
         for recipe in names
         for k in (1, 2)
-        if where("routers", recipe=recipe, k=k, ne=16)
+        if of_routers(recipe=recipe, k=k, ne=16)
     }
     (recipe, k), best = max(means.items(), key=lambda item: item[1])
     caption = drawn["routers-side-by-side"].caption

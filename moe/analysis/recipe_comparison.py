@@ -1,4 +1,7 @@
-"""The study of all recipes: what the report, the claims and the README ask of it."""
+"""Recipes side by side: what the report and the claims ask of `Tables.routers`.
+
+There each recipe has one lc for a k and ne.
+"""
 
 import numpy as np
 import pandas as pd
@@ -30,11 +33,11 @@ def most_experts(runs: pd.DataFrame) -> int:
 def side_by_side(runs: pd.DataFrame) -> pd.DataFrame:
     """A row for each recipe, k and ne: means over seeds, each with its 95 % interval.
 
-    Each recipe at one lc. The dense controls choose nothing: they have neither balance nor
+    The dense controls choose nothing: they have neither balance nor
     specialisation.
     """
     rows = []
-    for (recipe, k, ne), group in at_one_lc(runs).groupby(["recipe", "k", "ne"]):
+    for (recipe, k, ne), group in runs.groupby(["recipe", "k", "ne"]):
         row = {"recipe": recipe, "k": k, "ne": ne, "seeds": len(group)}
         for name in MEASURES:
             chooses = name == "accuracy" or recipe_named(str(recipe)).chooses
@@ -52,11 +55,10 @@ def at_most_experts(runs: pd.DataFrame) -> pd.DataFrame:
     has both.
     """
     most = most_experts(runs)
-    at_lc = at_one_lc(runs)
     table = side_by_side(runs)
     rows = []
     for row in table[table["ne"] == most].to_dict("records"):
-        same = at_lc[(at_lc["recipe"] == row["recipe"]) & (at_lc["k"] == row["k"])]
+        same = runs[(runs["recipe"] == row["recipe"]) & (runs["k"] == row["k"])]
         by_seed = same.pivot_table("accuracy", "seed", "ne")
         fewest = by_seed.columns.min()
         gain = PER_CENT * (by_seed[most] - by_seed[fewest]).dropna().to_numpy()

@@ -8,6 +8,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
+from moe.analysis.recipe_comparison import at_one_lc
+from moe.analysis.router_study import ROUTERS_DIR, RouterStudy, read_router_study
 from moe.data.info import DatasetInfo
 from moe.data.sets import DATASETS, dataset_named
 from moe.engine.divergence import split, without
@@ -33,7 +35,9 @@ class Tables(NamedTuple):
 
     settings: of a study that sweeps settings of `train`, those of these tables, so that no figure
     averages over them; others: the study's tables at its other settings.
-    routers: runs.csv of the study of all recipes, or no rows; benchmark: what `make bench` found.
+    routers: runs of three recipes or more, each recipe at one lc for a k and ne, or no rows;
+    router_study: the comparison that they are from, or None where they are this study's own;
+    benchmark: what `make bench` found.
     diverged: the runs of runs and routers whose loss or weights are not finite; no table has them.
     """
 
@@ -50,6 +54,7 @@ class Tables(NamedTuple):
     dataset: DatasetInfo = DATASETS["mnist"]
     settings: Settings = ()
     others: Sequence["Tables"] = ()
+    router_study: RouterStudy | None = None
 
     @property
     def all_runs(self) -> pd.DataFrame:
@@ -101,8 +106,8 @@ def read_tables(
     """Read what the stages before wrote; dataset, train: as in params.yaml.
 
     Of a study that sweeps settings of `train`, the tables at `usual_settings`. Diverged runs are
-    left out of all tables. Where results/routers.csv has no rows, or lacks a recipe of this study,
-    a study of three recipes or more is shown side by side itself.
+    left out of all tables. Where results/routers/ has no comparison, or it lacks a recipe of this
+    study, a study of three recipes or more is shown side by side itself.
     """
     names = ("runs", "history", "confusion", "slots", "coactivation")
     runs, *others = (read_table(folder / f"{name}.csv") for name in names)
@@ -120,16 +125,17 @@ def read_tables(
 
     tables = part(usual)
     runs = tables.runs
-    beside = folder / "routers.csv"
-    routers, of_routers = split(read_table(beside)) if beside.exists() else (runs.head(0), [])
-    recipes = set(runs["recipe"])
-    if not recipes <= set(routers["recipe"]):
-        routers = runs if len(recipes) >= FEWEST_SIDE_BY_SIDE else routers
-        of_routers = [] if routers is runs else of_routers
+    study, recipes = read_router_study(folder / ROUTERS_DIR.name), set(runs["recipe"])
+    if study is not None and recipes <= set(study.main["recipe"]):
+        routers, of_routers = study.main, study.diverged
+    else:
+        routers = at_one_lc(runs) if len(recipes) >= FEWEST_SIDE_BY_SIDE else runs.head(0)
+        study, of_routers = None, []
     benchmark = folder.parent / "benchmarks/results.json"
     found = json.loads(benchmark.read_text()) if benchmark.exists() else None
     return tables._replace(
         routers=routers,
+        router_study=study,
         benchmark=found,
         diverged=(*diverged, *of_routers),
         others=[part(settings) for settings in every],

@@ -8,7 +8,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Drawing
 
-from moe.analysis.recipe_comparison import at_one_lc, most_experts, side_by_side
+from moe.analysis.recipe_comparison import most_experts, side_by_side
 from moe.analysis.results import MissingCellsError, Tables, cells, over_seeds
 from moe.figures import style
 from moe.figures.drawn import Drawn, figure
@@ -29,7 +29,7 @@ def routers_side_by_side(tables: Tables) -> Drawn:
     """Accuracy over ne for each k; balance, specialisation and drops at the most experts."""
     if tables.routers.empty:
         raise MissingCellsError("three recipes, or the table of `make routers`")
-    runs, table = at_one_lc(tables.routers), side_by_side(tables.routers)
+    runs, table = tables.routers, side_by_side(tables.routers)
     recipes = in_order(runs["recipe"])
     most, seeds = most_experts(tables.routers), runs["seed"].nunique()
     drawing = Drawing(figsize=(style.WIDTH, 7.2), layout="constrained")

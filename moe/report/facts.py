@@ -266,7 +266,7 @@ def _routers(tables: Tables, params: Params) -> dict[str, Any] | None:
             for name in in_order(runs["recipe"])
             if recipe_named(name).chooses and not recipe_named(name).trains_router
         ],
-        "capacity": params.train.capacity_factor if runs is tables.runs else None,
+        "capacity": None if tables.router_study else params.train.capacity_factor,
         "has_capacity": [
             name for name in in_order(runs["recipe"]) if recipe_named(name).has_capacity
         ],

@@ -61,7 +61,8 @@ SETTINGS = {
     "capacity_factor": (
         "number",
         "",
-        "an expert takes at most ⌈capacity_factor · k · batch_size / ne⌉ images of a batch",
+        "an expert takes at most ⌈capacity_factor · k · batch_size / ne⌉ images of a batch; inf is "
+        "no limit",
     ),
     "z_loss": ("number", "", "weight of the router's z-loss"),
     "precision": ("text", "", "what the factors of large products are rounded to"),
@@ -155,6 +156,11 @@ RUNS = (
     ),
 )
 
+ROUTER_MEASURES = (
+    *("accuracy", "network_loss", "train_accuracy", "dropped", "router_grad_norm"),
+    *("experts_per_image", "gate_entropy", "max_violation", "dead_experts", "nmi", "diverged"),
+)
+ROUTER_RUNS = tuple(column for column in RUNS if column.name in ROUTER_MEASURES)
 INTERVAL = (
     Column("unit", "text", "", "of the numbers; points are hundredths of an accuracy"),
     Column("estimate", "number", "its unit", "mean over seeds; of several parts, the first"),

@@ -14,6 +14,7 @@ from moe.study.columns import (
     KEYS,
     MAX_VIOLATION,
     ROUTER_GRAD_NORM,
+    ROUTER_RUNS,
     RUNS,
     Column,
     Table,
@@ -27,10 +28,38 @@ TABLES = (
         (*KEYS, *RUNS),
     ),
     Table(
-        "results/routers.csv",
+        "results/routers/select.csv",
         "`make routers`",
-        "a row for each run of the comparison of recipes, studies/routers.yaml",
-        (*KEYS, *RUNS),
+        "a row for each run of phase one, studies/routers-select.yaml; its test set is 10,000 "
+        "training images",
+        (*KEYS, *ROUTER_RUNS),
+    ),
+    Table(
+        "results/routers/chosen.csv",
+        "`make routers`",
+        "a row for each router, ne and k: the setting that phase one chose",
+        (
+            *KEYS[:4],
+            Column("learning_rate", "number", "", "step size of Adam, written exactly"),
+            Column("accuracy", "number", "share", "of phase one: mean over its seeds"),
+            Column("seeds", "whole", "", "of phase one"),
+        ),
+    ),
+    Table(
+        "results/routers/runs.csv",
+        "`make routers`",
+        "a row for each run of phase two, studies/routers.yaml",
+        (
+            *KEYS,
+            *ROUTER_RUNS,
+            Column(
+                "max_violation_batch",
+                "number",
+                "",
+                "as max_violation, of the training batches of an epoch: mean over batches",
+            ),
+            Column("max_violation_epoch", "number", "", "the same, of their sum"),
+        ),
     ),
     Table(
         "results/history.csv",
@@ -209,14 +238,17 @@ FILES = (*TABLES, *JSON, *ARRAYS)
 
 
 def table_at(path: Path) -> Table:
-    """The description of a file by the end of its path: results/runs.csv is also the one of
-    results/confirm/runs.csv. Raises ValueError for a file that is not declared."""
+    """The description of a file by the end of its path, the longest that fits: results/runs.csv is
+    also the one of results/confirm/runs.csv. Raises ValueError for a file that is not declared."""
+    found = []
     for table in FILES:
         _, _, name = table.name.partition("/")
         pattern = ".*".join(re.escape(part) for part in name.split("*"))
         if re.search(rf"(^|/){pattern}$", path.as_posix()):
-            return table
-    raise ValueError(f"{path}: moe/study/schema.py declares no file of this name")
+            found.append(table)
+    if not found:
+        raise ValueError(f"{path}: moe/study/schema.py declares no file of this name")
+    return max(found, key=lambda table: len(table.name))
 
 
 def check_columns(path: Path, columns: Iterable[str]) -> None:

@@ -15,6 +15,7 @@ from moe.study.train_settings import SETTING_TYPES
 
 RESULTS_DIR = Path("results")
 PICTURES_DIR = RESULTS_DIR / "pictures"
+EXACT = {"lc", *SETTING_TYPES}  # columns that are keys, not measures
 
 
 def write_table(rows: Iterable[Mapping[str, Any]] | pd.DataFrame, path: Path) -> None:
@@ -26,7 +27,7 @@ def write_table(rows: Iterable[Mapping[str, Any]] | pd.DataFrame, path: Path) ->
     """
     frame = rows if isinstance(rows, pd.DataFrame) else pd.DataFrame(list(rows))
     check_columns(path, map(str, frame.columns))
-    exact = {name: [*map(exactly, frame[name])] for name in ("lc", *swept(frame)) if name in frame}
+    exact = {name: [*map(exactly, frame[name])] for name in frame if name in EXACT}
     frame = frame.replace([np.inf, -np.inf], np.nan).assign(**exact)
     path.parent.mkdir(parents=True, exist_ok=True)
     # Six digits: more than any statement needs, fewer than differ by rounding.
