@@ -44,7 +44,7 @@ setup: $(READY) ## create or update .venv, and build the C kernel if it is not b
 
 remake:
 
-$(READY): pyproject.toml constraints.txt $(wildcard setup.py moe/engine/kernel.c) $(if $(USABLE),,remake)
+$(READY): pyproject.toml constraints.txt $(wildcard setup.py moe/engine/*.c) $(if $(USABLE),,remake)
 ifeq ($(USABLE),)
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
 	  echo "$(PYTHON) is $$($(PYTHON) --version 2>&1); Python 3.11 or newer is needed: make PYTHON=/path/to/python3.12" >&2; exit 2; }

@@ -17,13 +17,13 @@ from setuptools.command.build_py import build_py
 sys.path.insert(0, str(Path(__file__).parent))
 from stages.project_files import FOLDER, project_files
 
-SOURCE = "moe/engine/kernel.c"
+SOURCES = sorted(Path("moe/engine").glob("*.c"))  # kernel.c includes the others
 # Without -ffast-math: linked, it would change the arithmetic of the whole process.
 FLAGS = [
     *("-std=gnu11", "-O3", "-ffp-contract=fast", "-fno-math-errno"),
     *("-fno-trapping-math", "-Wno-psabi"),
 ]
-digest = hashlib.sha256(Path(SOURCE).read_bytes()).hexdigest()
+digest = hashlib.sha256(b"".join(source.read_bytes() for source in SOURCES)).hexdigest()
 # The same source built otherwise may round otherwise: the keys of finished runs cover this.
 built = " ".join([sysconfig.get_config_var("CFLAGS") or "", os.environ.get("CFLAGS", ""), *FLAGS])
 built = built.replace("\\", "").replace('"', "")
@@ -47,7 +47,8 @@ setup(
     ext_modules=[
         Extension(
             "moe.engine._kernel",
-            [SOURCE],
+            ["moe/engine/kernel.c"],
+            depends=[str(source) for source in SOURCES],
             extra_compile_args=[*FLAGS, f'-DSOURCE="{digest}"', f'-DFLAGS="{built}"'],
             libraries=["m"],
             optional=True,

@@ -13,11 +13,10 @@ from moe.data.dataset import Dataset
 from moe.data.download import fetch
 from moe.data.sets import DATASETS, dataset_named
 from moe.engine import HISTORY, fused, kernel
-from moe.study.runs import Run
 from moe.study.train_settings import Train
 from stages.check import forget_changed_data
 from tests.test_fused import CPU, train_alone
-from tests.test_kernel import TOLERANCE, assert_close
+from tests.test_kernel import TOLERANCE, assert_close, run_of
 
 # 200 samples in batches of 20, twice: 20 steps
 SETTINGS = Train(epochs=2, batch_size=20, learning_rate=0.001, hidden=5)
@@ -35,7 +34,7 @@ def flowers(dtype: Any = np.float64) -> Arrays:
 
 
 RUNS = [
-    Run(recipe, *cell) for recipe in kernel.RECIPES for cell in ((1, 1, 1.0, 0), (5, 2, 0.1, 1))
+    run_of(recipe, *cell) for recipe in kernel.RECIPES for cell in ((1, 1, 1.0, 0), (5, 2, 0.1, 1))
 ]
 
 

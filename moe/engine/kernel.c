@@ -6,14 +6,14 @@
    vectors of LANES numbers: EV, HV and CV are the vectors in a row of E, H and C numbers.
 
    State: three arrays of one layout, the weights and Adam's first and second moments:
-       router (D, EV)
+       router (D, RV): EV of logits and, where noise is trained, EV of its
        experts (E), each: b1 (HV), W2 (H, CV), b2 (CV), W1 (D, HV)
    Inputs are numbered by how many training images have them, most first, so that the busy rows lie
    together. Rows that never had a gradient are at the end, behind `reach`: their moments are 0 and
    Adam would leave them as they are, so it passes them by.
 
-   Plain C with vector extensions, for GCC and clang. The file includes itself once for each
-   instruction set, with LEVEL its name and LANES the width of its vectors. Nothing here allocates
+   Plain C with vector extensions, for GCC and clang. The file includes itself, and router.c with what
+   differs between recipes, once for each instruction set, with LEVEL its name and LANES the width of its vectors. Nothing here allocates
    or keeps state of its own, and the clock decides only when to return for a while, never what is
    computed. */
 
@@ -27,7 +27,12 @@
 
 #define INLINE static inline __attribute__((always_inline))
 
-enum { BLOG, LOGITS, SWITCH }; /* recipes */
+enum { /* recipes, in the order of kernel.py */
+    BLOG, LOGITS, SWITCH, SHAZEER, GSHARD, MIXTRAL, LOSS_FREE, DEEPSEEK_V3, SHARED_EXPERT, TOP_P,
+    RANDOM, DENSE_ACTIVE, DENSE_TOTAL
+};
+#define LEAST_NOISE_STD 0.01f /* of shazeer, as in gating.py */
+#define ENTROPY 0.01          /* of top-p: the weight of the entropy over that of the balance */
 enum { UNROLL = 4 };           /* the length of every list is a multiple of it */
 enum { BLOCK = 64 };           /* lists are copied in blocks: that much more of them is readable */
 enum { MOST = 1024 };          /* experts, and classes */
@@ -47,11 +52,15 @@ typedef struct {
 /* A run: what it is, its state, and memory to work in, which starts as zeros. */
 typedef struct {
     int64_t inputs, experts, chosen, hidden, classes, batch, recipe;
+    int64_t noise;       /* 1: the router has a second part, for the spread of the noise */
+    int64_t draws_apart; /* of an expert's random numbers of an epoch from the next expert's */
     int64_t longest;  /* list of an image */
     int64_t capacity; /* slots that an expert takes of a batch; negative: all */
     double loss_coef, z_loss, learning_rate;
+    double knob, bias_step;
     int64_t steps; /* taken so far */
     float *weights, *first, *second;
+    float *bias; /* (EV) for selection */
     int64_t *reach; /* of the router, then of each expert, in vectors; 0: never had a gradient */
     char *scratch;
     double *seconds; /* NULL, or where to add the time of the products and of Adam */
@@ -73,6 +82,11 @@ typedef struct {
 typedef struct {
     float largest, sum;
 } Softmax;
+
+/* What dispatch did with the slots. */
+typedef struct {
+    int64_t wanted, dropped;
+} Slots;
 
 static float log_sum_exp(Softmax of) { return of.largest + logf(of.sum); }
 
@@ -129,6 +143,18 @@ static void restore(unsigned before) { (void)before; }
 #define scatter OF(scatter)
 #define scatter_width OF(scatter_width)
 #define collect OF(collect)
+#define is_dense OF(is_dense)
+#define has_bias OF(has_bias)
+#define is_over_chosen OF(is_over_chosen)
+#define has_two_softmaxes OF(has_two_softmaxes)
+#define has_switch_loss OF(has_switch_loss)
+#define router_learns OF(router_learns)
+#define absolute OF(absolute)
+#define log_1_plus OF(log_1_plus)
+#define normal_distribution OF(normal_distribution)
+#define score OF(score)
+#define best_of OF(best_of)
+#define normalise_sigmoids OF(normalise_sigmoids)
 #define route OF(route)
 #define dispatch OF(dispatch)
 #define apply_experts OF(apply_experts)
@@ -138,7 +164,13 @@ static void restore(unsigned before) { (void)before; }
 #define adam OF(adam)
 #define train_experts OF(train_experts)
 #define balance OF(balance)
+#define margins OF(margins)
+#define expected_load OF(expected_load)
+#define mean_entropy OF(mean_entropy)
+#define through_softmax OF(through_softmax)
+#define through_noise OF(through_noise)
 #define train_router OF(train_router)
+#define move_bias OF(move_bias)
 #define step_of OF(step_of)
 #define step OF(step)
 #define classify_of OF(classify_of)
@@ -197,7 +229,7 @@ int64_t moe_sizeof_sums(void) { return sizeof(Sums); }
 
 typedef struct {
     int lanes;
-    void (*step)(Run *, const Images *, const int64_t *, Sums *);
+    void (*step)(Run *, const Images *, const int64_t *, const float *, Sums *);
     int64_t (*classify)(const Run *, const Images *, int64_t, int64_t, double *);
     int64_t (*scratch_bytes)(const Run *);
 } Level;
@@ -229,13 +261,15 @@ int moe_lanes(int level) { return LEVELS[level].lanes; }
 int64_t moe_scratch_bytes(int level, const Run *run) { return LEVELS[level].scratch_bytes(run); }
 
 /* Takes steps from … to - 1 of an epoch whose images come in `order`, and adds to sums. Returns the
-   step that it reached, sooner than `to` if `slice` seconds are over. */
-int64_t moe_train(int level, Run *run, const Images *images, const int64_t *order, int64_t from,
-                  int64_t to, double slice, Sums *sums) {
+   step that it reached, sooner than `to` if `slice` seconds are over. draws: the epoch's random
+   numbers (E, steps, B), or NULL for recipes without them. */
+int64_t moe_train(int level, Run *run, const Images *images, const int64_t *order,
+                  const float *draws, int64_t from, int64_t to, double slice, Sums *sums) {
     unsigned mode = flush_denormals();
     double begin = now();
     do {
-        LEVELS[level].step(run, images, order + run->batch * from, sums);
+        int64_t at = run->batch * from;
+        LEVELS[level].step(run, images, order + at, draws ? draws + at : NULL, sums);
     } while (++from < to && now() - begin < slice);
     restore(mode);
     return from;
@@ -264,7 +298,7 @@ typedef uint32_t unsigneds __attribute__((vector_size(4 * LANES)));
 
 /* The axes that are compiled in where they are known. */
 typedef struct {
-    int64_t H, C, EV, HV, CV;
+    int64_t H, C, EV, RV, HV, CV;
 } Sizes;
 
 typedef struct {
@@ -281,12 +315,18 @@ typedef struct {
     int64_t *rows;      /* (B) how many rows each list reaches */
     int32_t *label;     /* (B) */
     vec *probs;         /* (B, EV) of the experts that the gates' softmax is over */
+    vec *scores;        /* (B, EV) what else a recipe has of each expert: router.c */
+    vec *raw;           /* (B, RV) what the router gave, where that is needed later */
+    vec *draws;         /* (B, EV) random numbers */
+    int32_t *next;      /* (B) the best expert that is not chosen */
+    float *entropy;     /* (B) */
     Softmax *of_logits; /* (B) */
     Softmax *of_mixture; /* (B) */
-    int32_t *expert;    /* (B, K) best first; E where the slot was dropped */
+    int32_t *expert;    /* (B, K) best first; E where the slot was refused or dropped */
     float *gate;        /* (B, K) */
     float *d_gate;      /* (B, K) */
     int64_t *tokens;    /* (E) slots of each expert, dropped ones included */
+    int64_t *firsts;    /* (E) likewise, of first choices */
     int64_t *of_expert; /* (E + 3) where the slots of each expert begin in `slots` */
     int64_t *slots;     /* (B·K) */
     vec *hidden;        /* (B·K, HV) */
@@ -307,7 +347,7 @@ INLINE Expert expert_at(vec *at, Sizes z) {
 /* Returns the size in bytes. */
 INLINE int64_t lay_out(const Run *run, Sizes z, Scratch *s) {
     int64_t B = run->batch, E = run->experts, slots = B * run->chosen;
-    int64_t router = run->inputs * z.EV, expert = expert_vectors(run, z);
+    int64_t router = run->inputs * z.RV, expert = expert_vectors(run, z);
     int64_t lists = B * run->longest + BLOCK;
     char *at = run->scratch;
     s->grad = take(&at, router > expert ? router : expert, sizeof(vec));
@@ -318,12 +358,18 @@ INLINE int64_t lay_out(const Run *run, Sizes z, Scratch *s) {
     s->rows = take(&at, B, sizeof *s->rows);
     s->label = take(&at, B, sizeof *s->label);
     s->probs = take(&at, B * z.EV, sizeof(vec));
+    s->scores = take(&at, B * z.EV, sizeof(vec));
+    s->raw = take(&at, B * z.RV, sizeof(vec));
+    s->draws = take(&at, B * z.EV, sizeof(vec));
+    s->next = take(&at, B, sizeof *s->next);
+    s->entropy = take(&at, B, sizeof *s->entropy);
     s->of_logits = take(&at, B, sizeof *s->of_logits);
     s->of_mixture = take(&at, B, sizeof *s->of_mixture);
     s->expert = take(&at, slots, sizeof *s->expert);
     s->gate = take(&at, slots, sizeof *s->gate);
     s->d_gate = take(&at, slots, sizeof *s->d_gate);
     s->tokens = take(&at, E, sizeof *s->tokens);
+    s->firsts = take(&at, E, sizeof *s->firsts);
     s->of_expert = take(&at, E + 3, sizeof *s->of_expert);
     s->slots = take(&at, slots, sizeof *s->slots);
     s->hidden = take(&at, slots * z.HV, sizeof(vec));
@@ -508,70 +554,33 @@ INLINE void collect(const Images *images, const int64_t *order, int64_t from, in
     s->start[n] = at;
 }
 
-/* Each image's experts, best first and of equals the lowest, with their gates. */
-INLINE void route(const Run *run, Sizes z, int64_t n, Scratch *s) {
-    int64_t E = run->experts, K = run->chosen;
-    const vec none = (vec){0} - FLT_MAX;
-    if (E == 1 && run->z_loss == 0) { /* there is nothing to choose */
-        for (int64_t b = 0; b < n; b++) {
-            s->probs[b * z.EV] = (vec){1};
-            s->expert[b] = 0;
-            s->gate[b] = 1;
-        }
-        return;
-    }
-    for (int64_t b = 0; b < n; b++) {
-        vec *logits = s->probs + b * z.EV;
-        for (int64_t j = 0; j < z.EV; j++) logits[j] = (vec){0};
-        gather(logits, (vec *)run->weights, z.EV, list_of(s, b));
-    }
-    for (int64_t b = 0; b < n; b++) {
-        vec *logits = s->probs + b * z.EV, left[MOST / LANES]; /* left: those not yet chosen */
-        for (int64_t j = 0; j < z.EV; j++)
-            left[j] = select(places(j) < (int32_t)E, logits[j], none);
-        for (int64_t k = 0; k < K; k++) {
-            vec most = none, first = none; /* first: minus the place of the largest */
-            for (int64_t j = 0; j < z.EV; j++) most = larger(left[j], most);
-            most = largest(most);
-            for (int64_t j = 0; j < z.EV; j++) {
-                vec place = __builtin_convertvector(-places(j), vec);
-                first = larger(select(left[j] == most, place, none), first);
-            }
-            float place = -largest(first)[0];
-            int32_t e = place < (float)E ? (int32_t)place : (int32_t)E - 1; /* if all are NaN */
-            for (int64_t j = 0; j < z.EV; j++) left[j] = select(places(j) == e, none, left[j]);
-            s->expert[b * K + k] = e;
-        }
-        if (run->recipe != SWITCH) /* the others' softmax is over the chosen alone */
-            for (int64_t j = 0; j < z.EV; j++)
-                logits[j] = select(left[j] == none, logits[j], none);
-        s->of_logits[b] = softmax(logits, logits, E, z.EV);
-        for (int64_t k = 0; k < K; k++)
-            s->gate[b * K + k] = ((const float *)logits)[s->expert[b * K + k]];
-    }
-}
-
 /* Sorts the slots by expert. Beyond the capacity slots are dropped: second choices before first
-   ones, and the last of the batch before its first. Returns how many. */
-INLINE int64_t dispatch(const Run *run, int64_t n, int64_t capacity, Scratch *s) {
-    int64_t E = run->experts, K = run->chosen, dropped = 0, *begin = s->of_expert;
+   ones, and the last of the batch before its first. */
+INLINE Slots dispatch(const Run *run, int64_t n, int64_t capacity, Scratch *s) {
+    int64_t E = run->experts, K = run->chosen, *begin = s->of_expert;
+    Slots slots = {0, 0};
     memset(s->tokens, 0, sizeof *s->tokens * (size_t)E);
-    for (int64_t k = 0; k < K; k++)
-        for (int64_t slot = k; slot < n * K; slot += K)
+    for (int64_t k = 0; k < K; k++) {
+        for (int64_t slot = k; slot < n * K; slot += K) {
+            if (s->expert[slot] == E) continue;
+            slots.wanted++;
             if (s->tokens[s->expert[slot]]++ >= capacity && capacity >= 0) {
                 s->expert[slot] = (int32_t)E;
-                dropped++;
+                slots.dropped++;
             }
+        }
+        if (k == 0) memcpy(s->firsts, s->tokens, sizeof *s->tokens * (size_t)E);
+    }
     memset(begin, 0, sizeof *begin * (size_t)(E + 3));
     for (int64_t slot = 0; slot < n * K; slot++) begin[s->expert[slot] + 2]++;
     for (int64_t e = 2; e < E + 2; e++) begin[e + 1] += begin[e];
     for (int64_t slot = 0; slot < n * K; slot++) s->slots[begin[s->expert[slot] + 1]++] = slot;
-    return dropped;
+    return slots;
 }
 
 /* What each slot's expert hands on. */
 INLINE void apply_experts(const Run *run, Sizes z, Scratch *s) {
-    vec *at = (vec *)run->weights + run->inputs * z.EV;
+    vec *at = (vec *)run->weights + run->inputs * z.RV;
     for (int64_t e = 0; e < run->experts; e++, at += expert_vectors(run, z)) {
         Expert expert = expert_at(at, z);
         for (int64_t i = s->of_expert[e]; i < s->of_expert[e + 1]; i++) {
@@ -668,7 +677,7 @@ INLINE void train_experts(const Run *run, Sizes z, Scratch *s) {
     for (int64_t turn = 0; turn < E; turn++) {
         /* Back and forth, so that a step begins with what the cache still has of the last. */
         int64_t e = run->steps % 2 ? turn : E - 1 - turn, reach = run->reach[1 + e];
-        vec *at = (vec *)run->weights + run->inputs * z.EV + e * expert_vectors(run, z);
+        vec *at = (vec *)run->weights + run->inputs * z.RV + e * expert_vectors(run, z);
         Expert expert = expert_at(at, z), d = expert_at(s->grad, z);
         if (s->of_expert[e] < s->of_expert[e + 1])
             for (int64_t c = 0; c < z.C; c++)
@@ -700,80 +709,31 @@ INLINE void train_experts(const Run *run, Sizes z, Scratch *s) {
     }
 }
 
-/* The gate loss, not yet weighted; its weighted gradient to probs. */
-INLINE double balance(const Run *run, Sizes z, int64_t n, const Scratch *s, vec *d_probs) {
-    int64_t E = run->experts;
-    vec importance[MOST / LANES];
-    double loss = 0, sum = 0;
-    for (int64_t j = 0; j < z.EV; j++) {
-        importance[j] = d_probs[j] = (vec){0};
-        for (int64_t b = 0; b < n; b++) importance[j] += s->probs[b * z.EV + j];
-    }
-    const float *x = (float *)importance;
-    float *d = (float *)d_probs;
-    if (run->recipe == SWITCH) {
-        for (int64_t e = 0; e < E; e++) {
-            double share = (double)s->tokens[e] / (double)(n * run->chosen);
-            double weight = (double)E * share / (double)n;
-            loss += weight * x[e];
-            d[e] = (float)(run->loss_coef * weight);
-        }
-        return loss;
-    }
-    for (int64_t e = 0; e < E; e++) sum += x[e];
-    double mean = sum / (double)E, scale = 1 / ((double)E * mean * mean);
-    for (int64_t e = 0; e < E; e++) {
-        loss += (x[e] - mean) * (x[e] - mean) * scale;
-        /* Without the mean's own part: it is the same for all, and gates sum to 1, so it cancels. */
-        d[e] = (float)(run->loss_coef * 2 * (x[e] - mean) * scale);
-    }
-    return loss;
-}
+#include "router.c"
 
-/* Backward through the router, Adam included. Returns the norm of its gradient. */
-INLINE double train_router(const Run *run, Sizes z, int64_t n, const vec *d_probs, Scratch *s) {
-    int64_t E = run->experts, K = run->chosen, reach = run->reach[0];
-    int learns = E > 1 && (K > 1 || run->recipe == SWITCH); /* else the gate is 1 */
-    if (!learns && run->z_loss == 0) return 0;
-    for (int64_t b = 0; b < n; b++) {
-        const vec *probs = s->probs + b * z.EV;
-        vec d[MOST / LANES];
-        vec dot = {0};
-        float z_part = 0;
-        if (run->z_loss != 0)
-            z_part = (float)(2 * run->z_loss / (double)n) * log_sum_exp(s->of_logits[b]);
-        for (int64_t j = 0; j < z.EV; j++) d[j] = d_probs[j];
-        for (int64_t slot = b * K; slot < (b + 1) * K; slot++)
-            if (s->expert[slot] < E) ((float *)d)[s->expert[slot]] += s->d_gate[slot];
-        for (int64_t j = 0; j < z.EV; j++) dot += probs[j] * d[j];
-        dot = total(dot);
-        for (int64_t j = 0; j < z.EV; j++) d[j] = probs[j] * (d[j] - dot + z_part);
-        scatter(d, s->grad, z.EV, list_of(s, b));
-        reach = s->rows[b] * z.EV > reach ? s->rows[b] * z.EV : reach;
-    }
-    run->reach[0] = reach;
-    vec squares = {0};
-    for (int64_t i = 0; i < reach; i++) squares += s->grad[i] * s->grad[i];
-    adam(run, (vec *)run->weights, s->grad, reach);
-    return sqrt(total(squares)[0]);
-}
+/* --- a step, and a test */
 
 /* Forward, backward and Adam for one batch. */
-INLINE void step_of(Run *run, Sizes z, const Images *images, const int64_t *batch, Sums *sums) {
+INLINE void step_of(Run *run, Sizes z, const Images *images, const int64_t *batch,
+                    const float *draws, Sums *sums) {
     int64_t n = run->batch;
     double begin = run->seconds ? now() : 0, before = run->seconds ? run->seconds[1] : 0;
-    vec d_probs[MOST / LANES];
+    vec d_probs[MOST / LANES], d_load[MOST / LANES];
     Scratch s;
     lay_out(run, z, &s);
     run->steps++;
     collect(images, batch, 0, n, &s);
-    route(run, z, n, &s);
-    sums->dropped += (double)dispatch(run, n, run->capacity, &s) / (double)(n * run->chosen);
+    route(run, z, n, 1, draws, &s);
+    Slots slots = dispatch(run, n, run->capacity, &s);
+    sums->dropped += (double)slots.dropped / (double)slots.wanted;
     apply_experts(run, z, &s);
     differentiate(run, z, n, &s, sums);
     train_experts(run, z, &s);
     sums->gate_loss += balance(run, z, n, &s, d_probs);
-    double norm = train_router(run, z, n, d_probs, &s);
+    if (run->recipe == SHAZEER) sums->gate_loss += expected_load(run, z, n, &s, d_load);
+    if (run->recipe == TOP_P) sums->gate_loss += ENTROPY * mean_entropy(z, n, &s);
+    double norm = train_router(run, z, n, d_probs, d_load, &s);
+    if (has_bias(run->recipe)) move_bias(run, &s);
     sums->router_grad_norm += norm;
     if (norm > sums->router_grad_norm_max) sums->router_grad_norm_max = norm;
     if (run->seconds) run->seconds[0] += now() - begin - (run->seconds[1] - before);
@@ -785,7 +745,7 @@ INLINE int64_t classify_of(const Run *run, Sizes z, const Images *images, int64_
     Scratch s;
     lay_out(run, z, &s);
     collect(images, NULL, from, n, &s);
-    route(run, z, n, &s);
+    route(run, z, n, 0, NULL, &s);
     dispatch(run, n, -1, &s);
     apply_experts(run, z, &s);
     for (int64_t b = 0; b < n; b++) {
@@ -800,15 +760,16 @@ INLINE int64_t classify_of(const Run *run, Sizes z, const Images *images, int64_
 /* The common sizes are compiled in: WITH_SIZES(f, …) is f(run, sizes, …). */
 #define WITH_SIZES(f, ...)                                                                       \
     const int64_t H = run->hidden, C = run->classes, EV = vectors(run->experts);                 \
-    const int64_t TEN = 10;                                                                      \
-    if (H == TEN && C == TEN && EV == 1)                                                         \
-        return f(run, (Sizes){TEN, TEN, 1, vectors(TEN), vectors(TEN)}, __VA_ARGS__);            \
+    const int64_t TEN = 10, RV = EV + (run->noise ? EV : 0);                                     \
+    if (H == TEN && C == TEN && EV == 1 && RV == 1)                                              \
+        return f(run, (Sizes){TEN, TEN, 1, 1, vectors(TEN), vectors(TEN)}, __VA_ARGS__);         \
     if (H == TEN && C == TEN)                                                                    \
-        return f(run, (Sizes){TEN, TEN, EV, vectors(TEN), vectors(TEN)}, __VA_ARGS__);           \
-    return f(run, (Sizes){H, C, EV, vectors(H), vectors(C)}, __VA_ARGS__)
+        return f(run, (Sizes){TEN, TEN, EV, RV, vectors(TEN), vectors(TEN)}, __VA_ARGS__);       \
+    return f(run, (Sizes){H, C, EV, RV, vectors(H), vectors(C)}, __VA_ARGS__)
 
-static void step(Run *run, const Images *images, const int64_t *batch, Sums *sums) {
-    WITH_SIZES(step_of, images, batch, sums);
+static void step(Run *run, const Images *images, const int64_t *batch, const float *draws,
+                 Sums *sums) {
+    WITH_SIZES(step_of, images, batch, draws, sums);
 }
 
 static int64_t classify(const Run *run, const Images *images, int64_t from, int64_t n,

@@ -2,9 +2,10 @@
 
 It reads only non-zero inputs, a fifth of all in MNIST, and computes only chosen experts. A step
 takes a twentieth of the operations of the dense stack, hardly more with more experts, and the state
-of a run mostly fits in the cache of its core. The work is done by kernel.c, which the build of the
-package compiles if there is a compiler. This module holds the arrays that it works on, and calls it
-for a tenth of a second at a time, so that Ctrl-C is handled soon.
+of a run mostly fits in the cache of its core. The work is done by kernel.c and, for what differs
+between recipes, router.c, which the build of the package compiles if there is a compiler. This
+module holds the arrays that they work on, and calls them for a tenth of a second at a time, so that
+Ctrl-C is handled soon.
 
 Axes: N samples, D inputs, E experts, H hidden, C classes. For kernel.c a row of E, H or C weights
 is padded to whole vectors.
@@ -26,26 +27,35 @@ import torch
 from jaxtyping import Float64, Int32, UInt8
 from torch import Tensor
 
-from moe.data.batches import batch_order
+from moe.data.batches import batch_order, random_draws
 from moe.data.dataset import Dataset
 from moe.engine import HISTORY, Trained
 from moe.engine.pixel_lists import CACHE, Lists, PixelLists, pixel_lists
 from moe.errors import UserError
 from moe.model.layer import initial_weights
+from moe.recipes import recipe_named
 from moe.study.runs import Run
 from moe.study.train_settings import Train
 
-RECIPES = ("blog", "logits", "switch")  # in the order of kernel.c
+RECIPES = (  # in the order of kernel.c: those whose routes are per image
+    *("blog", "logits", "switch", "shazeer", "gshard", "mixtral", "loss-free", "deepseek-v3"),
+    *("shared-expert", "top-p", "random", "dense-active", "dense-total"),
+)
 LEVELS = ("baseline", "avx2", "avx512")  # likewise
 LEVEL_VARIABLE = "MOE_KERNEL_LEVEL"
 MOST_EXPERTS = MOST_CLASSES = 1024  # of kernel.c, as is this:
 MOST_INPUTS = 2**16
 SLICE_SECONDS = 0.1
-BY_INPUT = ("router.weight", "experts.w1")  # parts whose second axis is D
+BY_INPUT = ("router.weight", "noise.weight", "experts.w1")  # parts whose second axis is D
 
 
 class LevelError(UserError, ValueError):
     """MOE_KERNEL_LEVEL names a level that is unknown, or that this machine does not have."""
+
+
+def source_files() -> list[Path]:
+    """The C files beside this one, of which the library is built; none in some installations."""
+    return sorted(Path(__file__).parent.glob("*.c"))
 
 
 def available() -> bool:
@@ -123,6 +133,8 @@ def check(run: Run, data: Dataset) -> None:
         raise ValueError(f"{run}: the kernel has {', '.join(RECIPES)}, the fused engine the rest")
     if not 1 <= run.k <= run.ne <= MOST_EXPERTS:
         raise ValueError(f"{run}: the kernel needs 1 <= k <= ne <= {MOST_EXPERTS}")
+    if reason := recipe_named(run.recipe).why_not_k(run.k):
+        raise ValueError(f"{run}: {reason}")
     if reason := why_not_data(data):
         raise ValueError(f"{data.folder or 'the data set'}: {reason}")
 
@@ -141,6 +153,7 @@ def why_not_data(data: Dataset) -> str | None:
 
 # Runs of a seed share their batches, and come one after another: a few epochs are kept.
 _batch_order = functools.lru_cache(maxsize=64)(batch_order)
+_random_draws = functools.lru_cache(maxsize=8)(random_draws)
 
 
 class _Training:
@@ -157,6 +170,7 @@ class _Training:
         seconds: Float64[np.ndarray, "2"] | None,
     ) -> None:
         self.run, self.columns, self.settings = run, lists.columns, settings
+        self.recipe = recipe = recipe_named(run.recipe)
         self.classes = data.classes
         self.library, self.level = library, level
         self.labels = [y.numpy().astype(np.int32) for y in (data.train_y, data.test_y)]
@@ -165,23 +179,28 @@ class _Training:
         self.train_samples, self.test_samples = len(data.train_y), len(data.test_y)
         self._lay_out()
         self.reach = np.zeros(1 + run.ne, np.int64)
-        switch = run.recipe == "switch"
+        steps = self.train_samples // settings.batch_size
         self.struct = _Run(
             inputs=len(lists.columns),
             experts=run.ne,
-            chosen=run.k,
+            chosen=run.ne if run.recipe == "dense-total" else run.k,
             hidden=settings.hidden,
             classes=data.classes,
             batch=settings.batch_size,
             recipe=RECIPES.index(run.recipe),
+            noise=recipe.trainable_noise,
+            draws_apart=steps * settings.batch_size,
             longest=max(int(np.diff(part.offset).max()) for part in lists[1:]),
-            capacity=_capacity(run, settings) if switch else -1,
-            loss_coef=run.lc,
-            z_loss=settings.z_loss if switch else 0.0,
+            capacity=_capacity(run, settings) if recipe.has_capacity else -1,
+            loss_coef=recipe.weight_of(run.lc),
+            z_loss=settings.z_loss if recipe.has_z_loss else 0.0,
             learning_rate=settings.learning_rate,
+            knob=run.lc,
+            bias_step=run.lc,
             weights=self.weights_and_moments[0].ctypes.data,
             first=self.weights_and_moments[1].ctypes.data,
             second=self.weights_and_moments[2].ctypes.data,
+            bias=self.bias.ctypes.data,
             reach=self.reach.ctypes.data,
             seconds=None if seconds is None else seconds.ctypes.data,
         )
@@ -192,9 +211,11 @@ class _Training:
         """The parts of the state dict as views into what kernel.c works on."""
         D, E, H, C = len(self.columns), self.run.ne, self.settings.hidden, self.classes
         lanes = self.library.moe_lanes(self.level)
-        router, h, c = (-(-n // lanes) * lanes for n in (E, H, C))
+        of_experts, h, c = (-(-n // lanes) * lanes for n in (E, H, C))
+        router = of_experts * (1 + self.recipe.trainable_noise)
         ends = np.cumsum([h, H * c, c, D * h])
         count = D * router + E * int(ends[-1])
+        self.bias = _aligned(4 * of_experts).view(np.float32)
         self.weights_and_moments = [_aligned(4 * count).view(np.float32) for _ in range(3)]
         weights = self.weights_and_moments[0]
         b1, W2, b2, W1, _ = np.split(weights[D * router :].reshape(E, -1), ends, axis=1)
@@ -209,6 +230,11 @@ class _Training:
         for name, part in self.parts.items():
             values = initial[name].numpy()
             part[...] = values[:, self.columns] if name in BY_INPUT else values
+        if self.recipe.trainable_noise:  # it starts from 0, as does the bias
+            noise = weights[: D * router].reshape(D, router)[:, of_experts:]
+            self.parts["noise.weight"] = noise[:, :E].T
+        if self.recipe.selection_bias:
+            self.parts["selection_bias"] = self.bias[:E]
 
     def weights(self) -> dict[str, Tensor]:
         """The state dict for MoE."""
@@ -225,13 +251,16 @@ class _Training:
         batches = _batch_order(
             self.run.seed, epoch, self.train_samples, self.settings.batch_size
         ).numpy()
-        sums, done = _Sums(), 0
-        while done < len(batches):
+        sums, done, steps = _Sums(), 0, len(batches)
+        draws, kind = None, self.recipe.draws
+        if kind:
+            of_epoch = (self.run.seed, epoch, self.run.ne, steps, self.settings.batch_size)
+            draws = _random_draws(kind, *of_epoch).numpy()
+        while done < steps:
             done = self.library.moe_train(
                 *(self.level, self.struct, self.train_images, batches.ctypes.data),
-                *(done, len(batches), SLICE_SECONDS, sums),
+                *(None if draws is None else draws.ctypes.data, done, steps, SLICE_SECONDS, sums),
             )
-        steps = len(batches)
         return {
             "network_loss": sums.network_loss / steps,
             "gate_loss": sums.gate_loss / steps,
@@ -250,10 +279,11 @@ class _Training:
                 *(self.level, self.struct, self.test_images, done, self.test_samples),
                 *(SLICE_SECONDS, correct, tokens.ctypes.data),
             )
+        routed = tokens[self.recipe.shared :]
         return {
             "test_accuracy": correct.value / self.test_samples,
-            "max_violation": float(tokens.max() / tokens.mean()) - 1,
-            "dead_experts": float((tokens == 0).sum()),
+            "max_violation": float(routed.max() / routed.mean()) - 1,
+            "dead_experts": float((routed == 0).sum()),
         }
 
 
@@ -296,10 +326,12 @@ class _Run(ctypes.Structure):
 
     _fields_ = (
         *((name, ctypes.c_int64) for name in ("inputs", "experts", "chosen", "hidden", "classes")),
-        *((name, ctypes.c_int64) for name in ("batch", "recipe", "longest", "capacity")),
+        *((name, ctypes.c_int64) for name in ("batch", "recipe", "noise", "draws_apart")),
+        *((name, ctypes.c_int64) for name in ("longest", "capacity")),
         *((name, ctypes.c_double) for name in ("loss_coef", "z_loss", "learning_rate")),
+        *((name, ctypes.c_double) for name in ("knob", "bias_step")),
         ("steps", ctypes.c_int64),
-        *((name, ctypes.c_void_p) for name in ("weights", "first", "second")),
+        *((name, ctypes.c_void_p) for name in ("weights", "first", "second", "bias")),
         *((name, ctypes.c_void_p) for name in ("reach", "scratch", "seconds")),
     )
 
@@ -318,8 +350,7 @@ class _Sums(ctypes.Structure):
 def _library() -> ctypes.CDLL:
     """The library that setup.py built from kernel.c; OSError, in one line, if it is missing or was
     built from another source."""
-    source = Path(__file__).with_name("kernel.c")
-    built = [source.with_name(f"_kernel{suffix}") for suffix in EXTENSION_SUFFIXES]
+    built = [Path(__file__).with_name(f"_kernel{suffix}") for suffix in EXTENSION_SUFFIXES]
     library = next((path for path in built if path.exists()), None)
     again = "install the package again (make setup), with a C compiler"
     if library is None:
@@ -329,8 +360,8 @@ def _library() -> ctypes.CDLL:
         raise OSError(f"{library.name} is another library: {again}")
     for text in (loaded.moe_source, loaded.moe_build):
         text.restype = ctypes.c_char_p
-    if source.exists():
-        digest = hashlib.sha256(source.read_bytes()).hexdigest()
+    if sources := source_files():
+        digest = hashlib.sha256(b"".join(file.read_bytes() for file in sources)).hexdigest()
         if loaded.moe_source().decode() != digest:
             raise OSError(f"{library.name} was built from another kernel.c: {again}")
     sizes = loaded.moe_sizeof_run(), loaded.moe_sizeof_sums()
@@ -343,7 +374,8 @@ def _library() -> ctypes.CDLL:
     loaded.moe_scratch_bytes.argtypes = [ctypes.c_int, run]
     loaded.moe_train.restype = integer
     loaded.moe_train.argtypes = [
-        *(ctypes.c_int, run, images, pointer, integer, integer, real, ctypes.POINTER(_Sums))
+        *(ctypes.c_int, run, images, pointer, pointer),
+        *(integer, integer, real, ctypes.POINTER(_Sums)),
     ]
     loaded.moe_test.restype = integer
     loaded.moe_test.argtypes = [

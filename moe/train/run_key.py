@@ -67,8 +67,8 @@ def sources(engine: str, recipe: str) -> list[Path]:
     files = import_closure(ENGINES[engine])
     if own.is_relative_to(ROOT):
         files |= import_closure(own.relative_to(ROOT).as_posix())
-    kernel_source = {"moe/engine/kernel.c"} if engine == "kernel" else set()
-    return sorted({own, *(ROOT / file for file in files | kernel_source)})
+    in_c = kernel.source_files() if engine == "kernel" else []
+    return sorted({own, *in_c, *(ROOT / file for file in files)})
 
 
 @functools.cache
