@@ -189,13 +189,13 @@ def test_what_a_killed_dvc_left_half_written(name: str, content: bytes, finished
         ({"device": "gpu"}, "runtime.device: 'gpu': string should match"),
         (
             {"engine": "kernel"},
-            "runtime.engine: 'kernel': the kernel has blog, logits, switch, not",
+            "runtime.engine: 'kernel': the kernel does not have sinkhorn",
         ),
     ],
 )
 def test_what_is_not_there(runtime: dict, message: str, tmp_path: Path) -> None:
     copy = Copy(tmp_path)
-    sweeps = sweep(recipe=["shazeer"], seeds=1)
+    sweeps = sweep(recipe=["sinkhorn"], lc=[1], seeds=1)
     copy.params(data={"dataset": "mnist-5k"}, sweeps=sweeps, runtime=runtime)
     copy.run(sys.executable, "-m", "stages.download", check=False)
     done = copy.run(sys.executable, "-m", "stages.train", check=False)

@@ -301,7 +301,10 @@ def test_an_unknown_instruction_set_is_refused_with_those_there_are(
 @pytest.mark.parametrize(
     ("run", "message"),
     [
-        (Run("sinkhorn", 4, 2, 1.0, 0), "sinkhorn/ne=4.*: the kernel has blog, logits, switch, "),
+        (
+            Run("sinkhorn", 4, 2, 1.0, 0),
+            "sinkhorn/ne=4.*: the kernel does not have sinkhorn; the fused",
+        ),
         (Run("none", 4, 2, 1.0, 0), "none/ne=4"),
         (Run("blog", 3, 4, 1.0, 0), "blog/ne=3/k=4.*: the kernel needs 1 <= k <= ne <= 1024"),
         (Run("blog", 3, 0, 1.0, 0), "k=0"),

@@ -41,6 +41,7 @@ RECIPES = (  # in the order of kernel.c: those whose routes are per image
     *("blog", "logits", "switch", "shazeer", "gshard", "mixtral", "loss-free", "deepseek-v3"),
     *("shared-expert", "top-p", "random", "dense-active", "dense-total"),
 )
+NO_RECIPE = "the kernel does not have {}; the fused engine has every recipe"
 LEVELS = ("baseline", "avx2", "avx512")  # likewise
 LEVEL_VARIABLE = "MOE_KERNEL_LEVEL"
 MOST_EXPERTS = MOST_CLASSES = 1024  # of kernel.c, as is this:
@@ -130,7 +131,7 @@ def train(
 def check(run: Run, data: Dataset) -> None:
     """ValueError if the kernel cannot train such a run, naming what and what is allowed."""
     if run.recipe not in RECIPES:
-        raise ValueError(f"{run}: the kernel has {', '.join(RECIPES)}, the fused engine the rest")
+        raise ValueError(f"{run}: {NO_RECIPE.format(run.recipe)}")
     if not 1 <= run.k <= run.ne <= MOST_EXPERTS:
         raise ValueError(f"{run}: the kernel needs 1 <= k <= ne <= {MOST_EXPERTS}")
     if reason := recipe_named(run.recipe).why_not_k(run.k):

@@ -216,7 +216,7 @@ def _not_for_kernel(
     if others := sorted(precisions - {"float32"}):
         return f"the kernel computes in float32, not {others[0]}"
     if recipe not in kernel.RECIPES:
-        return f"the kernel has {', '.join(kernel.RECIPES)}, not {recipe}"
+        return kernel.NO_RECIPE.format(recipe)
     return kernel.why_not_data(data) or kernel.why_not()
 
 
