@@ -7,9 +7,13 @@ from stages.command import stage
 @stage
 def report() -> None:
     """Render the report's pages and figures from the tables in results/."""
+    from moe.analysis.kept import read_kept
     from moe.analysis.results import read_tables
     from moe.claims import judged, write_claims
+    from moe.claims.beyond import FASHION_DIR, compared
     from moe.claims.confirmatory import read_confirm
+    from moe.claims.general import GENERAL
+    from moe.claims.judge import judge
     from moe.report.explorer import write_explorer
     from moe.report.page import REPORTS_DIR, TEMPLATE_DIR, write_report
     from moe.report.playground import write_playground
@@ -21,7 +25,13 @@ def report() -> None:
     confirm = read_confirm(params)
     claims = judged(confirm, tables) if confirm else judged(tables)
     write_claims(claims, REPORTS_DIR / "claims.json")
-    write_report(tables, params, claims, REPORTS_DIR)
+    kept = read_kept(FASHION_DIR) if params.data.dataset == "mnist" else None
+    rows = []
+    if kept:
+        tables = tables._replace(beyond=kept.tables)
+        here = [*claims, *judge(GENERAL, confirm or tables)]
+        rows = compared(here, [*judged(kept.tables), *judge(GENERAL, kept.tables)])
+    write_report(tables, params, claims, REPORTS_DIR, rows)
     write_explorer(tables, TEMPLATE_DIR, REPORTS_DIR / "explorer.html")
     write_playground(tables, TEMPLATE_DIR, REPORTS_DIR / "playground.html")
     print(f"{REPORTS_DIR / 'index.html'}: {len(tables.runs):,} runs")

@@ -9,12 +9,13 @@ import pandas as pd
 import pytest
 
 from moe.analysis.kept import read_kept, write_kept
-from moe.analysis.results import Tables
+from moe.analysis.results import MissingCellsError, Tables
 from moe.claims import CLAIMS
-from moe.claims.beyond import PICTURED
+from moe.claims.beyond import PICTURED, compared
 from moe.claims.general import GENERAL, meetings, most_confused
 from moe.claims.judge import judge
 from moe.data.info import DatasetInfo
+from moe.figures import beyond
 from moe.study.grid import runs_of
 from moe.study.params import read_params
 from moe.study.runs import RUN_KEYS
@@ -151,3 +152,44 @@ def test_what_is_kept_of_a_study_reads_back(tmp_path: Path) -> None:
     assert set(kept.tables.confusion["ne"]) == {1}
     assert len(list((tmp_path / "kept/pictures").iterdir())) == len(PICTURED)
     assert read_kept(tmp_path) is None
+
+
+@pytest.mark.parametrize(
+    ("here", "there", "travels"),
+    [
+        ("reproduced", "reproduced", "yes"),
+        ("exact", "exact", "yes"),
+        ("reproduced", "contradicted", "no"),
+        ("depends on the measure", "contradicted", "no"),
+        ("open", "open", "undecided"),
+        ("reproduced", "at the margin", "undecided"),
+        ("not measured", "contradicted", "undecided"),
+    ],
+)
+def test_what_travels(here: str, there: str, travels: str) -> None:
+    def result(name: str, verdict: str) -> dict:
+        return {"id": name, "claim": "words", "recipe": "blog", "verdict": verdict}
+
+    mnist = [result("C7", "contradicted"), result("C1", here)]
+    (row,) = compared(mnist, [result("C1", there)])  # C7 is not asked there
+    assert (row["id"], row["here"]["verdict"], row["there"]["verdict"]) == ("C1", here, there)
+    assert row["travels"] == travels
+
+
+def test_points_of_the_figure_by_hand() -> None:
+    """Within the seed: seed 0 has 0.80, 0.82 and 0.85; seed 1 has 0.60, 0.66 and 0.61."""
+    accuracy = {(1, 1.0): (0.8, 0.6), (4, 0.0): (0.82, 0.66), (4, 1.0): (0.85, 0.61)}
+    runs = [
+        {**key("blog", ne, min(ne, 2), seed), "lc": lc, "accuracy": value}
+        for (ne, lc), values in accuracy.items()
+        for seed, value in enumerate(values)
+    ]
+    found = tables()._replace(runs=pd.DataFrame(runs))
+    lc = beyond.over_lc(found).set_index("lc")
+    assert lc.loc[1.0, "mean"] == pytest.approx((3 - 5) / 2)
+    assert lc.loc[0.0, "mean"] == 0
+    (ne,) = beyond.over_ne(found).to_dict("records")
+    assert (ne["recipe"], ne["k"], ne["ne"]) == ("blog", 2, 4)
+    assert ne["mean"] == pytest.approx((5 + 1) / 2)
+    with pytest.raises(MissingCellsError, match="make fashion"):
+        beyond.beyond_mnist(found)

@@ -35,6 +35,7 @@ PICTURED_NE, MOST_PICTURED = (4, 8), 16
 BRIGHTEST_PAIR = 0.5  # the end of the colour scale of co-activation
 TOGETHER_NE = (4, 8, 16)
 HALF = 0.5
+LONG_NAME = 2  # characters: longer names of classes stand below each other
 
 
 def _sizes(tables: Tables, recipe: str, at: At, wanted: tuple[int, ...], most: int) -> list[int]:
@@ -194,7 +195,8 @@ def _router_pictures(part: Any, tables: Tables, trial: Trial, named: bool) -> No
         below.imshow(pictures[1, expert], cmap="gray_r", vmin=0, vmax=255)
         title = f"expert {expert}" if trial.ne <= max(PICTURED_NE) else str(expert)
         above.set_title(title, fontsize=8.5, fontweight="normal", loc="center")
-        most = " ".join(name for name, s in zip(names, share, strict=True) if s >= HALF)
+        between = " " if max(map(len, names)) <= LONG_NAME else "\n"
+        most = between.join(name for name, s in zip(names, share, strict=True) if s >= HALF)
         below.set_xlabel(most or "–", fontsize=8.5)
         for ax in (above, below):
             ax.set(xticks=[], yticks=[])

@@ -3,6 +3,7 @@
 import base64
 import json
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +22,17 @@ TEMPLATE_DIR = REPORTS_DIR / "template"
 LONGEST_TABLE = 400  # rows
 
 
-def write_report(tables: Tables, params: Params, claims: list[dict[str, Any]], into: Path) -> None:
-    """Write index.html and figures/ into a folder; the same tables always give the same bytes."""
+def write_report(
+    tables: Tables,
+    params: Params,
+    claims: list[dict[str, Any]],
+    into: Path,
+    beyond: Sequence[dict[str, Any]] = (),
+) -> None:
+    """Write index.html and figures/ into a folder; the same tables always give the same bytes.
+
+    beyond: the claims on other data, as `moe.claims.beyond.compared` gives them.
+    """
     folder = into / "figures"
     folder.mkdir(parents=True, exist_ok=True)
     placed = Placed(all_figures(tables), folder)
@@ -39,9 +49,29 @@ def write_report(tables: Tables, params: Params, claims: list[dict[str, Any]], i
     }
     found = Claims(claims)
     html = environment.get_template("index.html").render(
-        placed=placed, claims=found, facts=facts(tables, params, claims), **parts
+        placed=placed,
+        claims=found,
+        facts=facts(tables, params, claims),
+        elsewhere=_elsewhere(tables, claims, beyond),
+        **parts,
     )
     (into / "index.html").write_text(with_numbers(html, placed.numbers), encoding="utf-8")
+
+
+def _elsewhere(
+    tables: Tables, claims: list[dict[str, Any]], rows: Sequence[dict[str, Any]]
+) -> dict[str, Any] | None:
+    """The study on other data; None without it."""
+    if tables.beyond is None:
+        return None
+    runs = tables.beyond.runs
+    return {
+        "dataset": tables.beyond.dataset,
+        "runs": len(runs),
+        "seeds": runs["seed"].nunique(),
+        "confirmatory": bool(claims) and all(claim["confirmatory"] for claim in claims),
+        "rows": list(rows),
+    }
 
 
 class Placed:
