@@ -9,7 +9,8 @@ FOLDER = Path("stages/project")  # where they are in the wheel
 PATTERNS = (
     *("params.yaml", "dvc.yaml", ".dvcignore", ".gitignore", ".dvc/config", ".dvc/plots/*"),
     *("benchmarks/results.json", "extensions/README.md", "reports/template/**/*"),
-    *("results/routers/README.md", "results/confirm/README.md", "studies/*.yaml"),
+    *(f"results/{kept}/README.md" for kept in ("routers", "confirm", "fashion")),
+    "studies/*.yaml",
 )
 
 
