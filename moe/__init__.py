@@ -1,15 +1,16 @@
 """Mixture-of-experts classifiers: the layer, its engines and their analysis.
 
-`MoE` is the one thing that most users import; it is loaded on first use, so that the command line
-stays quick.
+`MoE`, the layer, and `sweep`, a study of your own data in one call, are what users import; they
+are loaded on first use, so that the command line stays quick.
 """
 
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from moe.library.sweep import sweep
     from moe.model.layer import MoE
 
-__all__ = ["MoE"]
+__all__ = ["MoE", "sweep"]
 
 
 def __getattr__(name: str) -> Any:
@@ -17,4 +18,8 @@ def __getattr__(name: str) -> Any:
         from moe.model.layer import MoE
 
         return MoE
+    if name == "sweep":
+        from moe.library.sweep import sweep
+
+        return sweep
     raise AttributeError(f"module 'moe' has no attribute {name!r}")

@@ -35,15 +35,16 @@ def analyze() -> None:
     from moe.analysis import expert_images as pictures
     from moe.analysis.dvc_metrics import headline, write_plots
     from moe.analysis.results import at_settings, usual_settings
+    from moe.analysis.run_row import of_training
     from moe.data.dataset import Dataset
     from moe.engine.divergence import split, without
     from moe.model.weights import HISTORY_FILE
     from moe.study.grid import runs_of
     from moe.study.params import read_params
+    from moe.study.progress import runs_of_a_study, shown
     from moe.study.schema import check_columns
     from moe.study.tables import RESULTS_DIR, joined, read_table, write_table
     from moe.study.workers import in_workers, worker_count
-    from stages.progress import runs_of_a_study, shown
 
     params = read_params()
     runs = runs_of(params.sweeps)
@@ -70,7 +71,7 @@ def analyze() -> None:
     evaluation, history = read_table(RESULTS_DIR / "evaluation.csv"), read_table(HISTORY_FILE)
     shutil.copyfile(HISTORY_FILE, RESULTS_DIR / HISTORY_FILE.name)
     measures = pd.DataFrame([run.columns | r["measures"] for run, r in by_run.items()])
-    table = joined(joined(evaluation, _of_training(history)), measures)
+    table = joined(joined(evaluation, of_training(history)), measures)
     write_table(table, RESULTS_DIR / "runs.csv")
     finite, left_out = split(table)
     confusion = read_table(RESULTS_DIR / "confusion.csv")
@@ -96,9 +97,9 @@ def analyze_cohort(
 
     from moe.analysis import expert_images as pictures
     from moe.analysis import routing_metrics as routing
+    from moe.analysis.run_row import of_routing
     from moe.data.batches import numbers
     from moe.data.dataset import Dataset
-    from moe.engine.divergence import COLUMN, has_diverged
     from moe.model.weights import read_models
 
     data = Dataset()
@@ -111,10 +112,7 @@ def analyze_cohort(
         if seed == pictured:
             pictures.draw_experts(run, model, routed, grey)
         slots = routing.slot_counts(routed, labels, data.classes)
-        alone = routing.routed_alone(model, routed)
-        of_routed = routing.slot_counts(alone, labels, data.classes)
         together = routing.coactivation(routed)
-        rng = np.random.default_rng((seed, run.ne, run.k))
         cohort[run] = {
             "slots": [
                 {
@@ -130,17 +128,9 @@ def analyze_cohort(
                 for b in range(a + 1, run.ne)
                 if run.k > 1
             ],
-            "measures": {
-                "experts_per_image": routing.experts_per_image(routed),
-                "gate_entropy": routing.gate_entropy(alone),
-                "max_violation": routing.max_violation(of_routed),
-                "dead_experts": routing.dead_experts(of_routed),
-                "nmi": float(routing.normalised_mutual_information(of_routed)),
-                "nmi_null": routing.nmi_null(of_routed, null_tables, rng),
-                "experts_per_class": routing.experts_per_class(of_routed),
-                "classes_per_expert": routing.classes_per_expert(of_routed),
-                COLUMN: int(has_diverged(model.state_dict().values(), losses[run])),
-            },
+            "measures": of_routing(
+                run, model, routed, labels, data.classes, null_tables, losses[run]
+            ),
         }
         send(1)
     return cohort
@@ -160,19 +150,6 @@ def _losses(seed: int) -> dict[Any, list[float]]:
     for run, row in zip(runs_in(of_seed), of_seed[list(LOSSES)].to_numpy().tolist(), strict=True):
         losses.setdefault(run, []).extend(row)
     return losses
-
-
-def _of_training(history: Any) -> Any:
-    """A row per run: accuracy and dropped slots of its last epoch, gradients of all."""
-    from moe.study.tables import run_columns
-
-    by_run = history.sort_values("epoch").groupby(run_columns(history))
-    return by_run.agg(
-        train_accuracy=("train_accuracy", "last"),
-        dropped=("dropped", "last"),
-        router_grad_norm=("router_grad_norm", "mean"),
-        router_grad_norm_max=("router_grad_norm_max", "max"),
-    ).reset_index()
 
 
 if __name__ == "__main__":

@@ -13,9 +13,9 @@ def evaluate() -> None:
 
     from moe.study.grid import runs_of
     from moe.study.params import read_params
+    from moe.study.progress import runs_of_a_study, shown
     from moe.study.tables import RESULTS_DIR, write_table
     from moe.study.workers import in_workers, worker_count
-    from stages.progress import runs_of_a_study, shown
 
     params = read_params()
     wanted = runs_of(params.sweeps)
@@ -34,6 +34,7 @@ Rows = dict[str, Any]
 def evaluate_cohort(seed: int, send: Callable[[int], None]) -> list[tuple[tuple, Rows, list[Rows]]]:
     """For every run of a seed: the run, its row of evaluation.csv, its rows of confusion.csv."""
     from moe.analysis.evaluation import evaluate as evaluate_model
+    from moe.analysis.run_row import of_evaluation
     from moe.data.batches import numbers
     from moe.data.dataset import Dataset
     from moe.model.weights import read_models
@@ -43,14 +44,7 @@ def evaluate_cohort(seed: int, send: Callable[[int], None]) -> list[tuple[tuple,
     cohort = []
     for run, model in read_models(seed):
         result = evaluate_model(model, x, y)
-        accuracies = result.class_accuracies.tolist()
-        row = {
-            **run.columns,
-            "accuracy": result.accuracy,
-            "network_loss": result.network_loss,
-            "gate_loss": result.gate_loss,
-            **{f"accuracy_{digit}": accuracies[digit] for digit in range(data.classes)},
-        }
+        row = {**run.columns, **of_evaluation(result)}
         counts = [
             {
                 **run.columns,

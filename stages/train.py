@@ -11,17 +11,17 @@ from stages.command import stage, when_stopped
 def train() -> None:
     """Train every run that is not yet in the store of finished runs."""
     from moe.data.dataset import Dataset
-    from moe.engine import HISTORY
+    from moe.engine import history_rows
     from moe.engine.divergence import has_diverged, in_one_line, losses_of
     from moe.model.weights import HISTORY_FILE, link_weights
     from moe.study.grid import runs_of
     from moe.study.params import read_params
+    from moe.study.progress import TrainingProgress, shown
     from moe.study.tables import write_table
     from moe.study.train_settings import with_settings
     from moe.tracking.live import Live
     from moe.train.run_store import Store
     from moe.train.shards import Epochs, store_cohorts, train_study
-    from stages.progress import TrainingProgress, shown
 
     params = read_params()
     runs, data, store = runs_of(params.sweeps), Dataset(), Store()
@@ -42,14 +42,8 @@ def train() -> None:
         trained = train_study(params, runs, data, store, on_epochs, progress.on_runs, print)
         with store.lock():  # until the files are linked, a larger study must not replace them
             link_weights(store_cohorts(params, trained, data, store))
-    write_table(
-        (
-            {**run.columns, "epoch": epoch, **dict(zip(HISTORY, measures, strict=True))}
-            for run, result in trained.items()
-            for epoch, measures in enumerate(result.history.tolist(), start=1)
-        ),
-        HISTORY_FILE,
-    )
+    rows = (row for run, result in trained.items() for row in history_rows(run, result))
+    write_table(rows, HISTORY_FILE)
     diverged = [
         run
         for run, result in trained.items()

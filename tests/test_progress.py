@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from moe.study import progress
 from moe.study.params import read_params
+from moe.study.progress import TrainingProgress, runs_of_a_study, shown
 from moe.tracking import live
-from stages import progress
-from stages.progress import TrainingProgress, runs_of_a_study, shown
 
 ROOT = Path(__file__).parent.parent
 
@@ -113,5 +113,5 @@ def test_the_next_steps_are_lines_to_click_or_to_copy(tmp_path: Path) -> None:
         ["Open", "next:"],
         ["report", f"file://{tmp_path}/a%20b/reports/index.html"],
         ["explorer", f"file://{tmp_path}/a%20b/reports/explorer.html"],
-        ["MLflow", "make", "ui"],
+        ["MLflow", "moe-mnist", "ui"],
     ]

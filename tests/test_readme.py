@@ -48,7 +48,9 @@ def test_readme_is_short() -> None:
     assert len(TEXT.splitlines()) <= MOST_LINES
 
 
-@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", *PAGES[1:], "docs/dvc.md"])
+@pytest.mark.parametrize(
+    "page", ["README.md", "CONTRIBUTING.md", *PAGES[1:], "docs/dvc.md", "docs/library.md"]
+)
 def test_every_link_and_make_target_exists(page: str) -> None:
     path = ROOT / page
     text = path.read_text(encoding="utf-8")

@@ -8,7 +8,7 @@ from moe.train.import_closure import ROOT, imported_by
 # From the top: a folder or file imports only from those that stand before it.
 ORDER = [
     *("errors", "statistics", "recipes", "data", "study", "model", "engine", "train"),
-    *("analysis", "claims", "figures", "report", "tracking"),
+    *("analysis", "library", "claims", "figures", "report", "tracking"),
 ]
 MOST_LINES = 400
 

@@ -141,6 +141,22 @@ def test_the_wheel_has_the_layer_the_kernel_and_the_project(installed: Installed
 
 
 @pytest.mark.slow
+def test_sweep_works_outside_the_checkout(installed: Installed) -> None:
+    code = (
+        "import numpy as np\nfrom moe import sweep\n"
+        "y = np.arange(90) % 3\nnoise = np.random.default_rng(0).normal(0, 0.1, (90, 3))\n"
+        "x = np.eye(3)[y] + noise\n"
+        "runs = sweep(x[:60], y[:60], x[60:], y[60:], recipe=['logits', 'gshard'], ne=[2, 4],\n"
+        "             k=2, seeds=2, epochs=50, batch_size=20, learning_rate=0.01, store='runs')\n"
+        "print(len(runs), runs['accuracy'].min())"
+    )
+    count, lowest = installed.run(installed.bin / "python", "-c", code).split()
+    assert int(count) == 2 * 2 * 2
+    assert float(lowest) > 0.9  # classes ten deviations apart
+    assert list((installed.folder / "runs").glob("*.safetensors"))
+
+
+@pytest.mark.slow
 def test_a_study_runs_outside_the_checkout_up_to_the_report(installed: Installed) -> None:
     command = installed.bin / "moe-mnist"
     assert "evaluate" in installed.run(command, "--help")

@@ -8,10 +8,12 @@ test_accuracy, max_violation, dead_experts: on the test set, after the epoch
 router_grad_norm, router_grad_norm_max: mean and largest norm of the router's gradient over steps.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from jaxtyping import Float64
 from torch import Tensor
+
+from moe.study.runs import Run
 
 HISTORY = (
     "network_loss",
@@ -31,3 +33,11 @@ class Trained(NamedTuple):
 
     weights: dict[str, Tensor]
     history: Float64[Tensor, "epochs measures"]
+
+
+def history_rows(run: Run, trained: Trained) -> list[dict[str, Any]]:
+    """The rows of history.csv, one for each epoch."""
+    return [
+        {**run.columns, "epoch": epoch, **dict(zip(HISTORY, measures, strict=True))}
+        for epoch, measures in enumerate(trained.history.tolist(), start=1)
+    ]

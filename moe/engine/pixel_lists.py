@@ -56,8 +56,10 @@ def pixel_lists(data: Dataset, cache: Path = CACHE) -> PixelLists:
     """The lists of a data set, mapped from its folder in the cache; made first if they are missing.
 
     Several processes may do this at once. If the folder cannot be written, the lists stay in this
-    process.
+    process; so do those of a data set in memory.
     """
+    if data.folder is None:
+        return _as_lists(_make(data))
     folder = cache / data.digest
     arrays = _read(folder)
     if arrays is None:
@@ -65,6 +67,10 @@ def pixel_lists(data: Dataset, cache: Path = CACHE) -> PixelLists:
         with contextlib.suppress(OSError):
             _write(folder, arrays)
         arrays = _read(folder) or arrays
+    return _as_lists(arrays)
+
+
+def _as_lists(arrays: dict[str, np.ndarray]) -> PixelLists:
     columns, *parts = (arrays[name] for name in ARRAYS)
     return PixelLists(columns, Lists(*parts[:3]), Lists(*parts[3:]))
 

@@ -239,7 +239,7 @@ def read_params(path: Path = PARAMS_FILE) -> Params:
     try:
         return TypeAdapter(Params).validate_python(tree)
     except ValidationError as error:
-        raise ParamsError(f"{path}: {_one_line(error)}") from None
+        raise ParamsError(f"{path}: {one_line(error)}") from None
 
 
 def _tree(path: Path) -> Any:
@@ -267,7 +267,8 @@ def _tree(path: Path) -> Any:
         raise ParamsError(f"{path}: not valid YAML: {_cut(str(error))}") from None
 
 
-def _one_line(error: ValidationError) -> str:
+def one_line(error: ValidationError) -> str:
+    """The first thing that is wrong: its key, its value and the rule."""
     first, others = error.errors(include_url=False)[0], error.error_count() - 1
     # Union branches add their type's name to the location: show the keys of the file only.
     keys = [_key(part) for part in first["loc"] if not str(part).startswith(("literal", "constr"))]

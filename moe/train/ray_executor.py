@@ -17,7 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -66,7 +66,7 @@ def in_cluster(
     data: Path,
     on_gpu: bool,
     on_message: Send = lambda message: None,
-) -> Iterator[tuple[Task, Result]]:
+) -> Generator[tuple[Task, Result], None, None]:
     """(task, work(task, folder, send)) for each task as it finishes; tasks start in their order.
 
     data: folder of the data set on this machine; folder: of the same files on the task's node. What

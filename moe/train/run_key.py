@@ -63,12 +63,12 @@ def run_keys(
 
 def sources(engine: str, recipe: str) -> list[Path]:
     """The files that a run depends on: everything that its engine and its recipe import."""
-    own = recipe_file(recipe).resolve()
     files = import_closure(ENGINES[engine])
-    if own.is_relative_to(ROOT):
-        files |= import_closure(own.relative_to(ROOT).as_posix())
     in_c = kernel.source_files() if engine == "kernel" else []
-    return sorted({own, *in_c, *(ROOT / file for file in files)})
+    own = recipe_file(recipe)
+    if own and own.resolve().is_relative_to(ROOT):
+        files |= import_closure(own.resolve().relative_to(ROOT).as_posix())
+    return sorted({*([own.resolve()] if own else []), *in_c, *(ROOT / file for file in files)})
 
 
 @functools.cache

@@ -6,11 +6,11 @@ interrupted ends with the same bits. (With the kernel a run's result depends on 
 the fused engine it may depend, within rounding, on the other runs of its shard.)
 """
 
+import contextlib
 import functools
 import itertools
 import resource
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,10 +20,10 @@ from torch import Tensor
 from moe.data.dataset import Dataset
 from moe.engine import fused, kernel
 from moe.errors import UserError
-from moe.study.params import Params
+from moe.study.params import Params, Runtime
 from moe.study.runs import Run
 from moe.study.train_settings import Train, with_settings
-from moe.study.workers import Send, in_workers, worker_count
+from moe.study.workers import Send, in_threads, in_workers, worker_count
 from moe.train.ray_executor import in_cluster
 from moe.train.run_key import machine_kind, run_keys
 from moe.train.run_store import Store, Trained, pack
@@ -35,6 +35,13 @@ LONGEST_WORK = {"cpu": 120 * 5 * 60_000, "cuda": 12_000 * 5 * 60_000}
 SHARE_OF_MEMORY = 0.5  # of a GPU's free memory
 
 Shard = tuple[Run, ...]
+
+
+class Settings(NamedTuple):
+    """What is needed of params here, where there is no file."""
+
+    train: Train
+    runtime: Runtime
 
 
 class Computation(NamedTuple):
@@ -62,7 +69,7 @@ class Epochs(NamedTuple):
 
 
 def train_study(
-    params: Params,
+    params: Params | Settings,
     runs: Sequence[Run],
     data: Dataset,
     store: Store,
@@ -72,6 +79,7 @@ def train_study(
 ) -> dict[Run, Trained]:
     """Every run of the study, from the store or, if it is not there, trained and stored.
 
+    data: worker processes train on that of a folder, threads of this process on one in memory.
     on_epochs: called during training.
     on_runs: called with finished runs, first with those found in the store.
     say: called with a line for each recipe that the kernel cannot train.
@@ -89,16 +97,20 @@ def train_study(
     machines = {engine: machine_kind(engine, device) for engine in set(engines.values())}
     computation = Computation(engines, str(device), params.train, machines)
     on_cuda = device.type == "cuda"
-    if params.runtime.executor == "ray":
-        work = functools.partial(_train, computation=computation)
+    workers = 1 if on_cuda else worker_count(params.runtime.workers)
+    if data.folder is None:
+        work = functools.partial(_train, data=data, computation=computation)
+        done = in_threads(work, shards, workers, on_epochs)
+    elif params.runtime.executor == "ray":
+        work = functools.partial(_train_on_node, computation=computation)
         done = in_cluster(work, shards, data.folder, on_cuda, on_epochs)
     else:
         work = functools.partial(_train_here, data.folder, computation=computation)
-        workers = 1 if on_cuda else worker_count(params.runtime.workers)
         done = in_workers(work, shards, workers, on_epochs)
-    for shard, packed in done:
-        store.add(packed, {keys[run]: str(run) for run in shard})
-        on_runs(shard)
+    with contextlib.closing(done):  # at once also where the error is kept, as in a notebook
+        for shard, packed in done:
+            store.add(packed, {keys[run]: str(run) for run in shard})
+            on_runs(shard)
     trained = stored | store.load(set(keys.values()) - stored.keys())
     lost = [str(run) for run in runs if keys[run] not in trained]
     if lost:
@@ -133,16 +145,16 @@ class Limits(NamedTuple):
 
 
 def shards_of(
-    runs: Sequence[Run], params: Params, device: torch.device, data: Dataset
+    runs: Sequence[Run], params: Params | Settings, device: torch.device, data: Dataset
 ) -> Iterator[Shard]:
     """Split a study into shards, each of runs with equal settings."""
     in_order = sorted(runs, key=lambda run: run.settings)
     for settings, same in itertools.groupby(in_order, key=lambda run: run.settings):
-        own = replace(params, train=with_settings(params.train, settings))
+        own = Settings(with_settings(params.train, settings), params.runtime)
         yield from cut(list(same), limits(own, device, data))
 
 
-def limits(params: Params, device: torch.device, data: Dataset) -> Limits:
+def limits(params: Params | Settings, device: torch.device, data: Dataset) -> Limits:
     """On a CPU, limits that suit its caches; on a GPU, as many cohorts as its memory holds."""
     samples, inputs = data.train_x.shape
     asked = params.runtime.experts_per_shard
@@ -183,7 +195,7 @@ def cut(runs: Sequence[Run], most: Limits) -> Iterator[Shard]:
 
 def engines_of(
     runs: Sequence[Run],
-    params: Params,
+    params: Params | Settings,
     device: torch.device,
     data: Dataset,
     say: Callable[[str], None] = lambda line: None,
@@ -234,11 +246,15 @@ def device_named(name: str) -> torch.device:
 
 
 def _train_here(folder: Path, shard: Shard, send: Send, computation: Computation) -> bytes:
-    return _train(shard, folder, send, computation)
+    return _train(shard, send, _data(folder), computation)
 
 
-def _train(shard: Shard, folder: Path, send: Send, computation: Computation) -> bytes:
-    """Train a shard on the data of a folder; returns an entry for the store."""
+def _train_on_node(shard: Shard, folder: Path, send: Send, computation: Computation) -> bytes:
+    return _train(shard, send, _data(folder), computation)
+
+
+def _train(shard: Shard, send: Send, data: Dataset, computation: Computation) -> bytes:
+    """Train a shard; returns an entry for the store."""
     engine, device = computation.engines[shard[0].recipe], torch.device(computation.device)
     settings = with_settings(computation.settings, shard[0].settings)  # the whole shard has them
     expected, here = computation.machines[engine], machine_kind(engine, device)
@@ -253,8 +269,8 @@ def _train(shard: Shard, folder: Path, send: Send, computation: Computation) -> 
 
     def train(runs: Shard) -> list[Trained]:
         if engine == "kernel":
-            return kernel.train(runs, _data(folder), settings, on_epoch)
-        return fused.train(runs, _data(folder), settings, device, on_epoch=on_epoch)
+            return kernel.train(runs, data, settings, on_epoch)
+        return fused.train(runs, data, settings, device, on_epoch=on_epoch)
 
     trained = split_where_memory_is_short(train, shard)
     return pack({str(run): result for run, result in zip(shard, trained, strict=True)})

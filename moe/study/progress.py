@@ -62,11 +62,20 @@ def runs_of_a_study(total: int) -> Work:
 class TrainingProgress:
     """Training, counted in epochs of single runs.
 
-    epochs: of each run of the study; images: of an epoch.
+    epochs: of each run of the study; samples: of an epoch. say: prints a line. begin, end: what is
+    done before training and after it.
     """
 
-    def __init__(self, epochs: Mapping[Any, int], images: int) -> None:
-        self.total_runs, self.epochs, self.images = len(epochs), epochs, images
+    def __init__(
+        self,
+        epochs: Mapping[Any, int],
+        samples: int,
+        say: Callable[[str], None] = print,
+        begin: str = "reading the store of finished runs",
+        end: str = "writing them to weights/",
+    ) -> None:
+        self.total_runs, self.epochs, self.samples = len(epochs), epochs, samples
+        self.say, self.begin, self.end = say, begin, end
         self.runs = 0
         self.found: int | None = None  # runs that the store had
         self.accuracy = math.nan  # on the test set, a moving average
@@ -87,7 +96,7 @@ class TrainingProgress:
         if self.found is None:
             self.found = count
             new = self.total_runs - count
-            print(f"{count:,} of {self.total_runs:,} runs are in the store, {new:,} are trained")
+            self.say(f"{count:,} of {self.total_runs:,} runs are in the store, {new:,} are trained")
             self.work.skip(sum(self.epochs[run] for run in runs))
         else:
             self.work.on_change()
@@ -99,23 +108,23 @@ class TrainingProgress:
 
     def _text(self, done: int) -> str:
         if self.found is None:
-            return "reading the store of finished runs"
+            return self.begin
         if self.runs == self.total_runs:
-            return f"{self.runs:,} runs finished, writing them to weights/"
+            return f"{self.runs:,} runs finished, {self.end}"
         if math.isnan(self.accuracy):
             return "starting workers"
         text = (
             f"{done:,}/{self.work.total:,} epochs, {self.runs:,}/{self.total_runs:,} runs finished"
         )
         if speed := self.work.per_second():
-            text += f", {speed * self.images / 1e6:.2f}M samples/s"
+            text += f", {speed * self.samples / 1e6:.2f}M samples/s"
         return text
 
 
 @contextmanager
-def shown(work: Work) -> Iterator[None]:
-    """Show the work while the block runs."""
-    console = Console()
+def shown(work: Work, file: Any = None) -> Iterator[None]:
+    """Show the work while the block runs. file: a text stream, instead of stdout."""
+    console = Console(file=file)
     if console.is_terminal:
         columns = BarColumn(20), TextColumn("{task.description}"), TimeElapsedColumn()
         with Progress(*columns, console=console) as bar:
@@ -130,9 +139,9 @@ def shown(work: Work) -> Iterator[None]:
             nonlocal due
             if time.monotonic() >= due:
                 due = time.monotonic() + SECONDS_BETWEEN_LINES
-                print(work, flush=True)
+                print(work, file=file, flush=True)
 
         work.on_change = print_line
         print_line()
         yield
-        print(work, flush=True)
+        print(work, file=file, flush=True)
