@@ -44,7 +44,8 @@ CELLS = [(1, 1, 1.0, 0), (3, 2, 0.1, 1), (10, 1, 1.0, 0), (10, 4, 10.0, 0), (17,
 # of the many entries of wide layers a few are such, and so short steps keep them within TOLERANCE.
 SHORT = 1e-4
 # Where lc is no weight: short steps of a bias, which stays small enough for float32; a probability
-KNOBS = {"loss-free": 0.01, "deepseek-v3": 0.01, "top-p": 0.6}
+# Of top-p no multiple of 1/ne: for a blank image all p are 1/ne, and rounding would decide.
+KNOBS = {"loss-free": 0.01, "deepseek-v3": 0.01, "top-p": 0.57}
 ROUTER_STAYS = ("random", "dense-active", "dense-total")
 TRAINED_INPUTS = 600  # of `odd`: the others no training image has
 
