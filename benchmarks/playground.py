@@ -1,6 +1,6 @@
-"""python -m benchmarks.playground: the playground in Chromium, beside the kernel and torch.
+"""python -m benchmarks.playground: the playground in Chromium, against the kernel and torch.
 
-All on one core, browser included, on mnist-5k. `engine` is the trainer alone, in an empty page;
+All on one core, browser included, on mnist-5k. `engine` is the trainer in an empty page;
 `page` is the playground as one sees it, with its tests, drawings and frames. Rates are per second
 of the core's time that the process and its browser had, so that other programs hardly matter.
 """

@@ -26,7 +26,7 @@ class Mutation(NamedTuple):
     only: str
 
 
-DRAWN, TOLD = "tests/test_drawn.py", "tests/test_told.py"
+DRAWN, TEXTS = "tests/test_drawn.py", "tests/test_texts.py"
 SWEEPS, CLASSES = "moe/figures/sweeps.py", "moe/figures/classes.py"
 EXPERTS, STYLE = "moe/figures/experts.py", "moe/figures/style.py"
 MUTATIONS = (
@@ -52,22 +52,22 @@ MUTATIONS = (
     Mutation(
         "the first epoch's train_accuracy for the last",
         *("stages/analyze.py", '("train_accuracy", "last")', '("train_accuracy", "first")'),
-        *(TOLD, "runs_csv"),
+        *(TEXTS, "runs_csv"),
     ),
     Mutation(
         "the last epoch's largest gradient for that of all",
         *("stages/analyze.py", '("router_grad_norm_max", "max")'),
-        *('("router_grad_norm_max", "last")', TOLD, "runs_csv"),
+        *('("router_grad_norm_max", "last")', TEXTS, "runs_csv"),
     ),
     Mutation(
         "the gain at k = 1 with its sign turned",
         *("moe/analysis/results.py", "wide[most] - wide[fewest]", "wide[fewest] - wide[most]"),
-        *(TOLD, "bring_at_k_1"),
+        *(TEXTS, "bring_at_k_1"),
     ),
     Mutation(
         "a wrong number in the text on the double softmax",
         *("moe/report/facts.py", '"right": math.log(math.e + others) - 1'),
-        *('"right": math.log(math.e + others)', TOLD, "double_softmax"),
+        *('"right": math.log(math.e + others)', TEXTS, "double_softmax"),
     ),
     Mutation(
         "bands that end at the mean",
@@ -75,7 +75,7 @@ MUTATIONS = (
         *(DRAWN, "lines_over_lc"),
     ),
     Mutation(
-        "bars of the base drawn beside themselves",
+        "bars of the base drawn in place of the experts'",
         *(CLASSES, "bars = cells(means, recipe=recipe, ne=size)"),
         *("bars = cells(means, recipe=recipe, ne=1)", DRAWN, "bars_of_classes"),
     ),
@@ -92,17 +92,17 @@ MUTATIONS = (
     Mutation(
         "the explorer's seeds in the reverse order of its lists",
         *("moe/report/explorer.py", '"seeds": runs["seed"].tolist()'),
-        *('"seeds": runs["seed"].tolist()[::-1]', TOLD, "explorer"),
+        *('"seeds": runs["seed"].tolist()[::-1]', TEXTS, "explorer"),
     ),
     Mutation(
         "the explorer's gradient as a mean",
         *("moe/report/explorer.py", '_short(runs["router_grad_norm_max"])'),
-        *('_short(runs["router_grad_norm"])', TOLD, "explorer"),
+        *('_short(runs["router_grad_norm"])', TEXTS, "explorer"),
     ),
     Mutation(
         "a curve that rises is said to turn",
         *("moe/report/facts.py", 'row["turns"] = _is_above_0(row["rise"]) and'),
-        *('row["turns"] = _is_above_0(row["rise"]) or', TOLD, "rises_and_turns"),
+        *('row["turns"] = _is_above_0(row["rise"]) or', TEXTS, "rises_and_turns"),
     ),
     Mutation(
         "a number of README.md changed by hand",

@@ -88,9 +88,9 @@ def train(params: Params, trainer: Trainer = by_fused) -> None:
     runs, data = runs_of(params.sweeps), Dataset()
     trained = {}
     for recipe, settings in dict.fromkeys((run.recipe, run.settings) for run in runs):
-        alike = [run for run in runs if (run.recipe, run.settings) == (recipe, settings)]
-        results = trainer(alike, data, with_settings(params.train, settings))
-        trained |= dict(zip(alike, results, strict=True))
+        group = [run for run in runs if (run.recipe, run.settings) == (recipe, settings)]
+        results = trainer(group, data, with_settings(params.train, settings))
+        trained |= dict(zip(group, results, strict=True))
     trained = {run: trained[run] for run in runs}
     WEIGHTS_DIR.mkdir()
     for seed in {run.seed for run in runs}:

@@ -1,4 +1,4 @@
-"""Whatever params.yaml may say, the study ends in a report and an explorer that say what is so."""
+"""Any valid params.yaml ends in a report and an explorer whose texts are true."""
 
 import math
 import os
@@ -25,20 +25,20 @@ UNEVEN = {
     "no k in common": [sweep("blog", lc=[0, 1]), sweep("logits", (1, 2), k=[1])],
     "one ne for each lc": [sweep(ne=[2], lc=[0, 1]), sweep(ne=[4], lc=[10])],
     "no ne in common": [sweep("blog", (1, 2, 4), lc=[0, 1]), sweep("logits", (3, 5), lc=[0, 1])],
-    "one recipe with k = 1 alone": [sweep("blog", k=[1]), sweep("logits", (4, 5), k=[3, 4])],
+    "one recipe with only k = 1": [sweep("blog", k=[1]), sweep("logits", (4, 5), k=[3, 4])],
     "no lc in common": [sweep("blog", (2, 3), lc=[0, 1]), sweep("logits", (2, 3), lc=[0.5, 2])],
-    "a recipe with k = 3 alone": [sweep("blog", [3], lc=[0, 1]), sweep("logits", [3], k=[3])],
+    "a recipe with only k = 3": [sweep("blog", [3], lc=[0, 1]), sweep("logits", [3], k=[3])],
     "a base of one recipe": [sweep(lc=[0, 1]), sweep("blog", [1], k=[1], seeds=4)],
-    "a fourth recipe with k = 2 alone": [
+    "a fourth recipe with only k = 2": [
         sweep(("blog", "logits", "switch"), (1, 2, 4), k=[1, 2]),
         sweep("shazeer", (4, 8)),
     ],
     "one run": [sweep("blog", [2], seeds=1)],
-    "base models alone": [sweep(ne=[1], k=[1])],
+    "only base models": [sweep(ne=[1], k=[1])],
     "seven recipes, one seed": [
         sweep(("blog", "logits", "switch", "shazeer", "random", "loss-free", "gshard"), seeds=1)
     ],
-    "dense networks alone": [sweep("dense-active"), sweep("dense-total", k=[1])],
+    "only dense networks": [sweep("dense-active"), sweep("dense-total", k=[1])],
     "seeds differ between lc": [sweep(lc=[0], seeds=1), sweep(lc=[1], seeds=3)],
     "settings swept by one of two sweeps": [
         sweep(lc=[0, 1], learning_rate=[0.001, 0.01], capacity_factor=[None, 1]),
@@ -53,7 +53,7 @@ QUICK = (
     "no ne in common",
     "no lc in common",
     "one run",
-    "dense networks alone",
+    "only dense networks",
 )
 
 

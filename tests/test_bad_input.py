@@ -163,7 +163,7 @@ def test_dvc_s_own_status_is_255(finished: Copy) -> None:
 @pytest.mark.parametrize("name", [".dvc/tmp/rwlock", "dvc.lock"])
 @pytest.mark.parametrize("content", [b"", b'{"read": {', b"stages: {train: [1"])
 def test_what_a_killed_dvc_left_half_written(name: str, content: bytes, finished: Copy) -> None:
-    """DVC would not start again; it makes both files anew, and nothing is trained for it."""
+    """DVC would not start again; it writes both files again without training."""
     path, before = finished.folder / name, everything(finished)
     good = path.read_bytes()
     try:

@@ -106,10 +106,10 @@ def work_slowly(task: int, folder: Path, send: Any) -> str:
 
 
 def test_messages_and_data_arrive(nodes: Any, mnist_5k: Dataset) -> None:
-    told: list[int] = []
-    done = dict(cluster.in_cluster(work_slowly, [1, 2, 3], mnist_5k.folder, False, told.append))
+    reported: list[int] = []
+    done = dict(cluster.in_cluster(work_slowly, [1, 2, 3], mnist_5k.folder, False, reported.append))
     assert done.keys() == {1, 2, 3}
-    assert sorted(told) == [1, 2, 3]
+    assert sorted(reported) == [1, 2, 3]
 
 
 def work_and_wait(task: int, folder: Path, send: Any) -> float:
@@ -121,12 +121,12 @@ def work_and_wait(task: int, folder: Path, send: Any) -> float:
 
 
 def test_messages_arrive_while_a_task_works(nodes: Any, mnist_5k: Dataset) -> None:
-    told: list[float] = []
+    reported: list[float] = []
     ((_, ended),) = cluster.in_cluster(
-        work_and_wait, [1], mnist_5k.folder, False, lambda message: told.append(time.time())
+        work_and_wait, [1], mnist_5k.folder, False, lambda message: reported.append(time.time())
     )
-    assert len(told) == 3
-    assert told[0] < ended - 1
+    assert len(reported) == 3
+    assert reported[0] < ended - 1
 
 
 @pytest.mark.parametrize(

@@ -150,8 +150,8 @@ def test_points_over_lc(drawn: dict[str, Drawn], recipe: str) -> None:
         assert (low, high) == pytest.approx([100 * end for end in interval(of_seeds)])
         highest.append((mean(of_seeds), lc))
     best, lc = max(highest)
-    told = f"{recipe} is highest at lc = {lc:g} with {best:.2%}".lower()
-    assert told in drawn["effect-of-lc-on-accuracy"].caption.lower()
+    sentence = f"{recipe} is highest at lc = {lc:g} with {best:.2%}".lower()
+    assert sentence in drawn["effect-of-lc-on-accuracy"].caption.lower()
 
 
 @pytest.mark.parametrize(("recipe", "k"), itertools.product(RECIPES, (1, 2, 3, 4)))
@@ -209,8 +209,10 @@ def test_the_changes_in_the_caption_are_within_seeds(drawn: dict[str, Drawn], re
         ]
         gains = [100 * (ends[1][seed] - ends[0][seed]) for seed in ends[0] if seed in ends[1]]
         low, high = interval(gains)
-        told = f"{mean(gains):+.1f} [{low:.1f}, {high:.1f}] points at k = {k} from {fewest} to 16"
-        assert told in drawn["effect-of-k"].caption
+        sentence = (
+            f"{mean(gains):+.1f} [{low:.1f}, {high:.1f}] points at k = {k} from {fewest} to 16"
+        )
+        assert sentence in drawn["effect-of-k"].caption
 
 
 @pytest.mark.parametrize(("recipe", "ne"), itertools.product(RECIPES, SIZES))

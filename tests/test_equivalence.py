@@ -1,4 +1,4 @@
-"""The engines' accuracy beside the layer's: the test by hand, and the whole on little data."""
+"""The engines' accuracy against the layer's: the test by hand, and the whole on little data."""
 
 import json
 import os

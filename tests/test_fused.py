@@ -157,13 +157,13 @@ def test_with_k_1_the_weight_of_the_gate_loss_changes_no_bit(
 
 
 def test_progress_is_told_after_each_epoch(mnist_5k: Dataset) -> None:
-    told = []
+    reported = []
     settings = Train(epochs=3, batch_size=128, learning_rate=0.001, hidden=4)
     runs = [Run("logits", 2, 1, 1.0, 0), Run("logits", 3, 2, 1.0, 0)]
-    trained = fused.train(runs, mnist_5k, settings, CPU, on_epoch=told.append)
+    trained = fused.train(runs, mnist_5k, settings, CPU, on_epoch=reported.append)
     column = HISTORY.index("test_accuracy")
     accuracies = torch.stack([run.history[:, column] for run in trained], 1)
-    assert torch.equal(torch.stack(told), accuracies)
+    assert torch.equal(torch.stack(reported), accuracies)
 
 
 # --- what a GPU needs, guarded without one

@@ -242,6 +242,28 @@ def test_a_study_on_all_of_mnist(mirror: Path, tmp_path: Path) -> None:
     assert "up to date" in copy.repro()
 
 
+@pytest.mark.slow
+def test_a_study_that_diverges_says_so_everywhere(tmp_path: Path) -> None:
+    """Half of the runs take Adam steps of 1e30, whose squares overflow float32."""
+    copy = Copy(tmp_path)
+    axes = sweep(recipe=["logits"], k=[1], learning_rate=[0.001, 1e30])
+    copy.params(data={"dataset": "mnist-5k"}, sweeps=axes, train={"epochs": 1})
+    said = [line for line in copy.repro().splitlines() if "diverged" in line]
+    assert len(said) == 1
+    assert said[0].startswith("4 of 8 runs diverged: logits/ne=1/k=1/lc=1/")
+    runs = pd.read_csv(tmp_path / "results/runs.csv")
+    assert (runs["diverged"] == (runs["learning_rate"] == 1e30)).all()
+    html = (tmp_path / "reports/index.html").read_text()
+    assert "4 of 8 runs diverged: a loss or a weight of theirs" in html
+    sound = runs[runs["diverged"] == 0].groupby("ne")["accuracy"].mean()
+    metrics = json.loads((tmp_path / "reports/metrics.json").read_text())
+    assert metrics["best"]["logits"] == pytest.approx(sound.max(), abs=1e-5)
+    tracked = copy.tracked()
+    tagged = tracked[tracked["tags.diverged"] == "true"]
+    assert tagged["tags.level"].value_counts().to_dict() == {"run": 4, "trial": 2}
+    assert set(tagged["params.learning_rate"]) == {"1e+30"}
+
+
 @pytest.mark.parametrize("stage", ["check", "cache", *STAGES])
 def test_help_loads_nothing_heavy(stage: str) -> None:
     code = (

@@ -1,4 +1,4 @@
-"""The playground's engine, in JavaScript, beside the Python layer."""
+"""The playground's engine, in JavaScript, against the Python layer."""
 
 import json
 import subprocess

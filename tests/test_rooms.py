@@ -1,4 +1,4 @@
-"""The folders of moe/: who imports whom, and the diagram of it in docs/internals.md."""
+"""The folders of moe/: which folder imports which, and the diagram of it in docs/internals.md."""
 
 import re
 from pathlib import Path

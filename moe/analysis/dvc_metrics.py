@@ -1,6 +1,6 @@
 """What `dvc metrics` and `dvc plots` show: headline numbers, and a CSV file for each plot.
 
-They follow the study, whatever its recipes, k and lc are. A mean is over seeds.
+They follow the study: any recipes, k and lc. A mean is over seeds.
 """
 
 from collections.abc import Iterator, Mapping

@@ -2,8 +2,8 @@
 
 params.yaml    what the study was: its runs, settings and data set
 runs.csv       as results/runs.csv
-slots.csv      as results/slots.csv, k = 2 and lc = 1 alone
-confusion.csv  as results/confusion.csv, base models (ne = 1) alone
+slots.csv      as results/slots.csv, only k = 2 and lc = 1
+confusion.csv  as results/confusion.csv, only base models (ne = 1)
 pictures/      of some trials, as results/pictures/
 """
 

@@ -21,7 +21,7 @@ from moe.study.train_settings import Train, setting_of
 
 DIGITS = range(10)  # what the source's claims speak of
 READINGS = ("blog", "logits")  # the two readings of the source
-MOST_COLUMNS = 2  # recipes beside each other in a figure
+MOST_COLUMNS = 2  # recipes side by side in a figure
 FEWEST_SIDE_BY_SIDE = 3  # recipes
 PER_CENT = 100
 
@@ -77,7 +77,7 @@ class Tables(NamedTuple):
 
     @property
     def recipes(self) -> list[str]:
-        """Those beside each other in figures: the source's readings first, two at most."""
+        """Those side by side in figures: the source's readings first, two at most."""
         present = in_order(self.runs["recipe"])
         readings = [name for name in READINGS if name in present]
         others = [name for name in present if name not in readings]
@@ -358,7 +358,7 @@ def counts_of(table: pd.DataFrame, prefix: str) -> np.ndarray:
 
 
 def interval_text(value: float, low: float, high: float, form: str = "{:.2f}") -> str:
-    """Such as "0.25 [0.20, 0.30]", or the value alone where one seed has no interval."""
+    """Such as "0.25 [0.20, 0.30]", or the value without an interval for one seed."""
     shown = form.format(value)
     if not np.isfinite([low, high]).all():
         return shown

@@ -96,11 +96,13 @@ def _loses_classes(tables: Tables, recipe: str) -> Measured:
     for name, models in lost.items():
         of = frequency(int(models.sum()), len(models))
         beside[name] = {"share": of.value, "low": of.low, "high": of.high, "models": len(models)}
-    told = ", ".join(f"{name} {of['share']:.0%} of {of['models']}" for name, of in beside.items())
+    summary = ", ".join(
+        f"{name} {of['share']:.0%} of {of['models']}" for name, of in beside.items()
+    )
     part = Part(
         "base models that lose a class where that of logits does not", "of seeds", share, SHARE
     )
-    return Measured([part], remark=f"models with a class below 50 %: {told}", beside=beside)
+    return Measured([part], remark=f"models with a class below 50 %: {summary}", beside=beside)
 
 
 GENERAL = (

@@ -80,10 +80,10 @@ def claims_page(claims: Claims, before: str) -> str:
 def _overview(claims: Claims) -> str:
     results = [result for of_claim in claims.values() for result in of_claim.values()]
     counts = Counter(result["verdict"] for result in results)
-    told = ", ".join(f"{counts[name]} {name}" for name in SYMBOLS if counts[name])
+    counted = ", ".join(f"{counts[name]} {name}" for name in SYMBOLS if counts[name])
     recipes = list(dict.fromkeys(recipe for of_claim in claims.values() for recipe in of_claim))
     rows = [
-        f"Of {len(results)} verdicts: {told}.\n",
+        f"Of {len(results)} verdicts: {counted}.\n",
         f"| claim | {' | '.join(recipes)} |",
         "| --- " * (len(recipes) + 1) + "|",
     ]

@@ -153,7 +153,7 @@ def confusion_of_experts(tables: Tables) -> Drawn:
     recipes = [name for name in recipes if len(cells(table, recipe=name, ne=sizes))]
     rows = 2 * len(recipes)
     drawing, axes = canvas(rows, len(sizes), 2.75 * rows)
-    panels, image, told = [], None, []
+    panels, image, largest = [], None, []
     for place, recipe in enumerate(recipes):
         of_recipe = cells(table, recipe=recipe)
         lines = axes[2 * place : 2 * place + 2]
@@ -179,7 +179,7 @@ def confusion_of_experts(tables: Tables) -> Drawn:
         bar = drawing.colorbar(change, ax=lines[1:], fraction=0.028, pad=0.01)
         bar.set_label("images more (red), less (blue)")
         bar.outline.set_visible(False)
-        told.append(_largest_change(counts[max(counts)] - of_base, recipe, max(counts), tables))
+        largest.append(_largest_change(counts[max(counts)] - of_base, recipe, max(counts), tables))
     item = tables.dataset.item
     return Drawn(
         f"Test images by true {item} and prediction, mean over seeds, {at}, on the "
@@ -188,7 +188,7 @@ def confusion_of_experts(tables: Tables) -> Drawn:
         f"experts "
         f"make less often. Numbers below {FEWEST_SHOWN} are left out here, not in the table.",
         f"Confusion matrices for ne = {', '.join(map(str, sizes))} and their differences from the "
-        f"base. {sentence('; '.join(told))}",
+        f"base. {sentence('; '.join(largest))}",
         _as_table(panels, tables),
         drawing,
         dense=True,
@@ -238,7 +238,7 @@ def _largest_change(change: np.ndarray, recipe: str, ne: int, tables: Tables) ->
 def class_axes(
     ax: Axes, tables: Tables, title: str, first: bool = True, last: bool = False
 ) -> None:
-    """Axis names stand at the edges of a grid of panels alone."""
+    """Axis names only at the edges of a grid of panels."""
     ax.set_xticks(list(tables.classes), tables.dataset.class_names)
     ax.set_yticks(list(tables.classes), tables.dataset.class_names)
     _turn_long(ax, tables)

@@ -42,7 +42,7 @@ class Figure(NamedTuple):
         return f"{self.slug}.{'png' if self.drawn and self.drawn.dense else 'svg'}"
 
     def to_bytes(self) -> bytes:
-        """The file: the same figure always gives the same bytes, whatever a matplotlibrc says."""
+        """The file: the same figure always gives the same bytes, with any matplotlibrc."""
         assert self.drawn is not None
         file = io.BytesIO()
         with own_style():
@@ -102,7 +102,7 @@ def ref(slug: str) -> str:
 
 
 def with_numbers(text: str, numbers: Mapping[str, int]) -> str:
-    """Text whose references are the numbers of figures; the title of one that has no number."""
+    """Replace references by "figure N", or by the title of a figure that has no number."""
 
     def name(found: re.Match[str]) -> str:
         slug = found[1]
@@ -114,7 +114,7 @@ def with_numbers(text: str, numbers: Mapping[str, int]) -> str:
 
 
 def own_style() -> AbstractContextManager[None]:
-    """matplotlib's defaults with STYLE: a user's matplotlibrc has no say."""
-    # Without the backend, which drawing to a file does not need and which may not be there.
+    """matplotlib's defaults with STYLE, without a user's matplotlibrc."""
+    # Without the backend: drawing to a file needs none, and it may not be installed.
     defaults = {k: v for k, v in mpl.rcParamsDefault.items() if not k.startswith("backend")}
     return mpl.rc_context({**defaults, **STYLE})

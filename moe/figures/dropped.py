@@ -41,18 +41,18 @@ def fingerprint(tables: Tables) -> Drawn:
     texts = np.where(went >= LEAST_SHOWN, np.char.mod("%.0f", PER_CENT * went), "")
     heatmap(right, np.where(went.sum(1, keepdims=True) > 0, went, np.nan), (0, 1), texts=texts)
     class_axes(right, tables, f"{recipe}: where they go, %", last=True)
-    told = "; ".join(
+    summary = "; ".join(
         f"{row.recipe}: {row.dropped} of {row.models} ({row.share:.0%}, 95 % interval "
         f"{row.low:.0%} to {row.high:.0%})"
         for row in overall.itertuples()
     )
     return Drawn(
         f"Above, a dot for each base model: the accuracy of its weakest {item}. A model drops a "
-        f"{item} when less than half of its images are right: {told}. Below, on the left, which "
+        f"{item} when less than half of its images are right: {summary}. Below, on the left, which "
         f"{items} are dropped how often, with 95 % intervals; on the right what their images are "
         f"taken for (pale rows: no model drops that {item}).",
         f"A dot for each base model at its weakest {item}'s accuracy, how often each {item} is "
-        f"dropped, and what its images are taken for. {told}.",
+        f"dropped, and what its images are taken for. {summary}.",
         shares.assign(
             label=[tables.dataset.class_names[label] for label in shares["label"]]
         ).rename(columns={"label": item}),

@@ -39,7 +39,7 @@ LONG_NAME = 2  # characters: longer names of classes stand below each other
 
 
 def _sizes(tables: Tables, recipe: str, at: At, wanted: tuple[int, ...], most: int) -> list[int]:
-    """The wanted ne that a recipe has at its k and lc; at most so many others without any."""
+    """The wanted ne that a recipe has at its k and lc; without any, up to `most` others."""
     present = set(cells(tables.slots, recipe=recipe, k=at.k, lc=at.lc)["ne"]) - {1}
     return [ne for ne in wanted if ne in present] or spread(list(present), most)
 
@@ -234,7 +234,7 @@ def specialisation(tables: Tables) -> Drawn:
         axes[0][1].axhline(k, color=style.GREY, linewidth=1, linestyle=":")
     axes[0][2].axhline(len(tables.classes), color=style.GREY, linewidth=1, linestyle=":")
     axes[0][0].legend()
-    told = "; ".join(
+    summary = "; ".join(
         f"{recipe}: {_at(parts[1], recipe, most):.1f} experts per {item} and "
         f"{_at(parts[2], recipe, most):.1f} {items} per expert at ne = {most}"
         for recipe, of in runs.groupby("recipe", sort=False)
@@ -244,8 +244,8 @@ def specialisation(tables: Tables) -> Drawn:
         f"How much an image's expert tells of its {item} (normalised mutual information, less that "
         f"of random tables with the same margins), over how many experts a {item} is spread, and "
         f"how many {items} an expert sees; {where(at)}, 95 % bands over seeds. The dotted lines "
-        f"are what k and {len(tables.classes)} {items} force or allow. {sentence(told)}",
-        f"Three panels over the number of experts. {sentence(told)}",
+        f"are what k and {len(tables.classes)} {items} force or allow. {sentence(summary)}",
+        f"Three panels over the number of experts. {sentence(summary)}",
         pd.concat(parts),
         drawing,
     )

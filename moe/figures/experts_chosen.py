@@ -43,15 +43,15 @@ def effect_of_k(tables: Tables) -> Drawn:
     gradients = over_seeds(at_1, ["recipe", "ne"], "router_grad_norm")
     trained = {name for name, of in at_1.groupby("recipe") if of["router_grad_norm_max"].max() > 0}
     others = [name for name in at if name in trained and name not in shown]
-    beside = over_seeds(cells(runs, recipe=others, k=1), ["recipe", "k", "ne"], "accuracy")
+    others_at_1 = over_seeds(cells(runs, recipe=others, k=1), ["recipe", "k", "ne"], "accuracy")
     slopes = accuracy_slopes(tables.runs, {name: at[name] for name in (*shown, *others)})
     colors = {k: style.K.get(k, style.GREY) for k in set(of_shown["k"])}
     drawing, axes = canvas(2, 2, 7)
     for ax, recipe in zip(axes[0], shown, strict=False):
         plot_lines(ax, cells(by_ne, recipe=recipe), "ne", "k", colors, "k = {}", PER_CENT)
         for other, marker in zip(others, itertools.cycle("*hpd"), strict=False):
-            _other_line(ax, cells(beside, recipe=other), other, marker)
-        ne_axis(ax, [*of_shown["ne"], *beside["ne"]])
+            _other_line(ax, cells(others_at_1, recipe=other), other, marker)
+        ne_axis(ax, [*of_shown["ne"], *others_at_1["ne"]])
         ax.set(title=f"{recipe}: accuracy over ne", ylabel="test accuracy, %")
     for ax in axes[0][len(shown) :]:
         ax.set_axis_off()
@@ -80,7 +80,7 @@ def effect_of_k(tables: Tables) -> Drawn:
         pd.concat(
             [
                 by_ne,
-                beside,
+                others_at_1,
                 slopes.assign(measure="points per doubling of ne"),
                 gradients.assign(k=1, measure="router_grad_norm"),
             ]
@@ -90,7 +90,7 @@ def effect_of_k(tables: Tables) -> Drawn:
 
 
 def _lc(tables: Tables, recipe: str) -> float:
-    """The lc at which a recipe has most k, 1 rather than another."""
+    """The lc at which a recipe has most k; 1 wins ties."""
     runs = cells(tables.runs, recipe=recipe)
     by_lc = runs.groupby("lc")["k"].nunique()
     return max(by_lc.index, key=lambda lc: (by_lc[lc], lc == 1, (runs["lc"] == lc).sum(), -lc))
@@ -102,17 +102,17 @@ def _changes(tables: Tables, recipe: str, lc: float) -> str:
         k: change_over_ne(tables.runs, recipe, int(k), lc)
         for k in sorted(set(cells(tables.runs, recipe=recipe, lc=lc)["k"]))
     }
-    told = [
+    ranges = [
         f"{interval_text(change.value, change.low, change.high, '{:+.1f}')} points at k = {k} from "
         f"{change.fewest} to {change.most} experts"
         for k, change in found.items()
         if change
     ]
-    return f"{recipe} changes by {' and '.join(told[:2])}" if told else ""
+    return f"{recipe} changes by {' and '.join(ranges[:2])}" if ranges else ""
 
 
 def _other_line(ax: Axes, table: pd.DataFrame, recipe: str, marker: str) -> None:
-    """k = 1 of a recipe without a panel of its own."""
+    """k = 1 of a recipe that has no panel."""
     xs, color = table["ne"].to_numpy(float), style.RECIPE[recipe]
     look = {"color": color, "marker": marker, "markersize": 8, "linestyle": "--"}
     ax.plot(xs, PER_CENT * table["mean"], label=f"{recipe}, k = 1", **look)
@@ -131,7 +131,7 @@ def _gradients(ax: Axes, gradients: pd.DataFrame) -> None:
 
 
 def _slopes_over_k(ax: Axes, table: pd.DataFrame) -> None:
-    """A point with its interval for each recipe and k, recipes beside each other."""
+    """A point with its interval for each recipe and k, recipes side by side."""
     if table.empty:
         empty(ax, "slopes need three ne and two seeds at one k")
         return
@@ -199,7 +199,7 @@ def capacity_and_compute(tables: Tables) -> Drawn:
 
 
 def _grown(counted: pd.DataFrame) -> str:
-    """What parameters and operations do from the fewest experts that leave a choice to the most."""
+    """How parameters and operations grow, from the fewest experts with a choice to the most."""
     many = counted[counted["ne"] > 1]
     small = (many if len(many) > 1 else counted).iloc[0]
     large = counted.iloc[-1]

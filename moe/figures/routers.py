@@ -1,4 +1,4 @@
-"""The published routers, asked the same questions."""
+"""The published routers side by side."""
 
 import itertools
 from typing import Any
@@ -87,7 +87,7 @@ def _accuracy(ax: Axes, means: pd.DataFrame, recipes: list[str]) -> None:
 
 
 def _all_labels(axes: np.ndarray, recipes: list[str]) -> tuple[list[Any], list[str]]:
-    """Of a legend: no panel has all recipes."""
+    """Handles of a legend: no panel has all recipes."""
     by_name = {line.get_label(): line for ax in axes for line in ax.lines}
     shown = [name for name in recipes if name in by_name]
     return [by_name[name] for name in shown], shown

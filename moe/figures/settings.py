@@ -9,7 +9,7 @@ from moe.figures.style import MARKERS, canvas, empty, error_bars, legend_above
 from moe.recipes import in_order
 from moe.study.tables import swept
 
-MOST_COLUMNS = 3  # panels beside each other
+MOST_COLUMNS = 3  # panels side by side
 
 
 @figure("swept-settings", "Settings of training", order=90)

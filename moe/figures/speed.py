@@ -1,4 +1,4 @@
-"""What a step of a run costs, beside the usual ways to train it."""
+"""What a step of a run costs, compared with the usual ways to train it."""
 
 from typing import Any
 

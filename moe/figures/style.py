@@ -1,8 +1,8 @@
 """One visual language: the same colour for the same ne, k, lc or recipe everywhere.
 
-Okabe and Ito's colours for recipes, shades for what has an order (violet for k, green for lc), so
-that no colour means two things in one figure; cividis for heatmaps; markers repeat what colours
-say. The base model, one expert, is always blue, and a mixture beside it orange.
+Recipes have Okabe and Ito's colours; k (violet) and lc (green) have shades, since they have an
+order. No colour means two things in one figure. Heatmaps use cividis. Markers repeat what colours
+say. The base model (one expert) is always blue, and a mixture compared with it orange.
 """
 
 import itertools
@@ -111,7 +111,7 @@ def plot_lines(
 
 
 def ne_axis(ax: Axes, values: Sequence[int]) -> None:
-    """Experts on a logarithmic axis, since each doubling is as much as the last."""
+    """Experts on a logarithmic axis, since each doubling counts the same."""
     ax.set_xscale("log", base=2)
     present = sorted(set(values))
     shown = present if len(present) <= FEW_TICKS else [ne for ne in present if ne in SHOWN_NE]
@@ -131,7 +131,7 @@ def legend_above(drawing: Any, ax: Axes, columns: int) -> None:
 
 
 def error_bars(ax: Axes, x: Any, table: pd.DataFrame, scale: float = 1, **options: Any) -> None:
-    """Points with whiskers; table: as of results.over_seeds. One seed alone has no whisker."""
+    """Points with whiskers; table: as of results.over_seeds. A single seed has no whisker."""
     mean, low, high = (scale * table[name].to_numpy(float) for name in ("mean", "low", "high"))
     # An interval of a share may miss its value by rounding.
     errors = np.maximum(np.nan_to_num([mean - low, high - mean]), 0)
@@ -139,14 +139,14 @@ def error_bars(ax: Axes, x: Any, table: pd.DataFrame, scale: float = 1, **option
 
 
 def empty(ax: Axes, text: str) -> None:
-    """A panel that the study has no cells for: say which."""
+    """Say in a panel which cells the study lacks."""
     ax.set_axis_off()
     place = {"ha": "center", "va": "center", "transform": ax.transAxes, "wrap": True}
     ax.text(0.5, 0.5, text, color=GREY, fontsize=9, **place)
 
 
 def spread(values: Sequence[int], most: int) -> list[int]:
-    """At most so many of the values, the first and the last among them, evenly chosen."""
+    """At most `most` of the values, evenly chosen, with the first and the last."""
     values = sorted(set(values))
     if len(values) <= most:
         return values
@@ -162,7 +162,7 @@ def heatmap(
     texts: np.ndarray | None = None,
     text_size: float = 7,
 ) -> Any:
-    """values (rows, columns), pale where nan; texts: what to write into the cells."""
+    """Draw values (rows, columns), pale where nan; texts: what to write into the cells."""
     ax.grid(visible=False)
     ax.set_facecolor(PALE)
     image = ax.imshow(values, cmap=cmap, vmin=limits[0], vmax=limits[1], aspect="auto")

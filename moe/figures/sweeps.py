@@ -136,7 +136,7 @@ def balance(tables: Tables) -> Drawn:
             ax.set_ylim(bottom=0)
     legend_above(drawing, _longest(axes[0]), len(colors))
     most = dead.loc[dead["mean"].idxmax()]
-    told = (
+    summary = (
         f"At worst {most['mean']:.1f} of {most['ne']} experts are dead on average "
         f"({most['recipe']}, lc = {exactly(most['lc'])})."
         if most["mean"] > 0
@@ -144,9 +144,9 @@ def balance(tables: Tables) -> Drawn:
     )
     return Drawn(
         f"How far the busiest expert is above the mean (MaxVio, over the whole test set), and how "
-        f"many experts get no test image at all; {_k(runs)}, 95 % bands over seeds. {told}"
+        f"many experts get no test image at all; {_k(runs)}, 95 % bands over seeds. {summary}"
         f"{_without(tables, recipes)}",
-        f"Lines of MaxVio and of dead experts over ne and epochs, one for each lc. {told}",
+        f"Lines of MaxVio and of dead experts over ne and epochs, one for each lc. {summary}",
         pd.concat(
             [
                 worst.assign(measure="max_violation"),
@@ -187,7 +187,7 @@ def _recipes(runs: pd.DataFrame) -> list[str]:
 
 
 def _longest(axes: Any) -> Axes:
-    """The panel with most lines, which the legend names."""
+    """The panel with the most lines: the legend lists them."""
     return max(axes, key=lambda ax: len(ax.lines))
 
 

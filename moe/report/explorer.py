@@ -1,4 +1,4 @@
-"""The explorer: one HTML file with all of a study's results, to turn the knobs of.
+"""The explorer: one HTML file with all of a study's results and controls for recipe, ne, k and lc.
 
 Whole tables go into it as JSON: numbers by trial and seed, pictures and gates of one.
 """
@@ -19,6 +19,7 @@ from moe.report.single_page import render
 from moe.study.runs import TRIAL_KEYS, Trial
 from moe.study.tables import PICTURES_DIR, read_table
 
+SCRIPTS = ("state", "controls", "charts", "experts", "page")
 CURVES = ("network_loss", "gate_loss", "test_accuracy")
 
 
@@ -31,7 +32,7 @@ def write_explorer(tables: Tables, template: Path, path: Path) -> None:
         template / "explorer.html",
         explorer_data(tables),
         ["common.css", "explorer.css"],
-        script=["common.js", "explorer.js"],
+        script=["common.js", *(f"explorer/{name}.js" for name in SCRIPTS)],
         dataset=tables.dataset.title,
     )
     path.write_text(html, encoding="utf-8")

@@ -1,6 +1,6 @@
-"""The numbers that the texts of the report speak of.
+"""The numbers in the texts of the report.
 
-Texts show what is here and not None; a number that cannot be had is None, never nan.
+A number that a study does not have is None, never nan; texts leave it out.
 """
 
 import hashlib
@@ -98,7 +98,7 @@ def _best(runs: pd.DataFrame) -> dict[str, Any] | None:
 
 
 def _test_error(tables: Tables) -> dict[str, Any] | None:
-    """The standard error of the best trial's accuracy that comes of the test set's size."""
+    """The standard error of the best trial's accuracy due to the size of the test set."""
     best = _best(tables.runs)
     if best is None or tables.confusion.empty:
         return None
@@ -137,7 +137,7 @@ def _lc(tables: Tables) -> list[dict[str, Any]]:
         runs = lc_sweep(tables.runs, tables.recipes)
     except MissingCellsError:
         return []
-    told = []
+    rows = []
     keys = ["recipe", "lc"]
     for recipe, of_recipe in runs.groupby("recipe", sort=False):
         by_seed = mean_over_ne(of_recipe, keys, "accuracy")
@@ -147,7 +147,7 @@ def _lc(tables: Tables) -> list[dict[str, Any]]:
             continue
         first, last, best = accuracy.index[0], accuracy.index[-1], accuracy.idxmax()
         wide = PER_CENT * by_seed.pivot_table("accuracy", "seed", "lc")
-        told.append(
+        rows.append(
             {
                 "recipe": recipe,
                 "k": int(of_recipe["k"].iloc[0]),
@@ -159,14 +159,14 @@ def _lc(tables: Tables) -> list[dict[str, Any]]:
                 "at_last": float(accuracy[last]),
                 "rise": _interval(wide[best] - wide[first]) if best != first else None,
                 "fall": _interval(wide[last] - wide[best]) if best != last else None,
-                # CV² as people think of it: the standard deviation of importance over its mean
+                # CV: the standard deviation of importance over its mean
                 "spread_at_first": math.sqrt(gate_loss[first]),
                 "spread_at_best": math.sqrt(gate_loss[best]),
             }
         )
-    for row in told:
+    for row in rows:
         row["turns"] = _is_above_0(row["rise"]) and _is_above_0(row["fall"], sign=-1)
-    return told
+    return rows
 
 
 def _is_above_0(interval: dict[str, Any] | None, sign: int = 1) -> bool:
@@ -181,7 +181,7 @@ def _k_1(runs: pd.DataFrame) -> dict[str, Any]:
     accuracy changes from the fewest to the most experts, within the seeds."""
     at_1 = cells(runs, k=1)
     at_1 = at_1[at_1["ne"] > 1]
-    told = {}
+    found = {}
     for recipe in in_order(at_1["recipe"]):
         if not recipe_named(recipe).chooses:
             continue
@@ -190,7 +190,7 @@ def _k_1(runs: pd.DataFrame) -> dict[str, Any]:
         lc = max(counts.index, key=lambda lc: (lc == 1, counts[lc], -lc))
         at_lc = cells(of_recipe, lc=lc)
         change = change_over_ne(runs, recipe, 1, float(lc))
-        told[recipe] = {
+        found[recipe] = {
             "gradient": float(at_lc["router_grad_norm_max"].max()),
             "runs": len(at_lc),
             "change": change
@@ -202,7 +202,7 @@ def _k_1(runs: pd.DataFrame) -> dict[str, Any]:
                 "high": change.high if math.isfinite(change.high) else None,
             },
         }
-    return told
+    return found
 
 
 def _slopes(tables: Tables) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The report: one HTML file that needs nothing else, and its figures one by one."""
+"""The report: one HTML file that needs no other, and a file for each figure."""
 
 import base64
 import json
@@ -151,5 +151,5 @@ def _is_number(value: Any) -> bool:
 
 
 def _as_html(table: pd.DataFrame) -> Markup:
-    """pandas escapes what stands in the cells."""
+    """As an HTML table; pandas escapes the cells."""
     return Markup(table.to_html(index=False, border=0, float_format="{:.4g}".format, na_rep=""))

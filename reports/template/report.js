@@ -1,6 +1,6 @@
 "use strict";
-// MLflow shows this page as a blob in a frame: there, links within the page and to files beside it
-// lead nowhere by themselves.
+// MLflow shows this page as a blob in a frame, where links within the page and to neighbouring files
+// do not work.
 
 function target(link) {
   const href = link.getAttribute("href") || "";
@@ -24,7 +24,7 @@ if (!["file:", "http:", "https:"].includes(location.protocol)) {
   for (const link of document.querySelectorAll("a:not([href^='#'])")) {
     const hint = document.createElement("span");
     hint.className = "elsewhere";
-    hint.textContent = `${link.textContent} (${link.getAttribute("href")}, among the artifacts beside this page)`;
+    hint.textContent = `${link.textContent} (${link.getAttribute("href")}, among the artifacts of this run)`;
     link.replaceWith(hint);
   }
 }

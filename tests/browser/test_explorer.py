@@ -24,8 +24,8 @@ def page(visit: Visit) -> Page:
 
 def choices(page: Page) -> dict:
     """What the controls say."""
-    told = {name: page.locator(f"input[name={name}]:checked").input_value() for name in KNOBS}
-    return {"recipe": told["recipe"], **{name: float(told[name]) for name in KNOBS[1:]}}
+    chosen = {name: page.locator(f"input[name={name}]:checked").input_value() for name in KNOBS}
+    return {"recipe": chosen["recipe"], **{name: float(chosen[name]) for name in KNOBS[1:]}}
 
 
 def number(page: Page, selector: str) -> float:
@@ -104,7 +104,7 @@ def test_every_seed(page: Page) -> None:
         page.locator("#seed").select_option(seed)
         assert_shows_the_table(page)
         assert_experts_are_of_seed(page, 0 if seed == "mean" else int(seed))
-        # Pictures are of seed 0: beside another seed's experts they would be someone else's.
+        # Pictures are of seed 0: with another seed's experts they would be wrong.
         assert (page.locator("#experts canvas").count() > 0) == (seed in ("0", "mean"))
 
 

@@ -395,7 +395,7 @@ def test_the_tour_s_numbers_and_links_are_the_report_s(page: Page) -> None:
     lines = []
     for stop in page.locator("#stops button").all():
         stop.click()
-        link = page.locator("#told a")
+        link = page.locator("#stop-text a")
         section = (link.get_attribute("href") or "").removeprefix("index.html#")
         assert f'id="{section}"' in report
         lines.append(link.inner_text())

@@ -92,7 +92,7 @@ def stages_as_they_begin(process: subprocess.Popen) -> Iterator[str]:
 
 
 def kill(process: subprocess.Popen) -> None:
-    """The whole tree at once, so that nobody gets to clean up."""
+    """The whole tree at once, so that no process can clean up."""
     tree = [*psutil.Process(process.pid).children(recursive=True), psutil.Process(process.pid)]
     os.killpg(process.pid, signal.SIGKILL)
     for member in tree:

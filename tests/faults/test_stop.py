@@ -54,7 +54,7 @@ def runs_of(copy: Copy, level: str) -> int:
 def test_repro_stops_and_goes_on(
     name: str, stage: str, whole: Copy, source: Path, tmp_path: Path
 ) -> None:
-    """SIGINT as by Ctrl-C, to all of the terminal's processes; SIGTERM to DVC alone."""
+    """SIGINT as by Ctrl-C, to all of the terminal's processes; SIGTERM only to DVC."""
     copy = study(tmp_path, source)
     process = start(copy)
     wait_until(lambda: running_stage(process) == stage)

@@ -61,7 +61,7 @@ class Line:
             if self.left < 0:
                 if self.fate == "cut":
                     self.close()
-                return  # hangs: the connection stays open, and nobody answers
+                return  # hangs: the connection stays open without an answer
             assert self.server is not None
             host, port = self.server.split(":")
             server = server or socket.create_connection((host, int(port)))

@@ -196,7 +196,7 @@ def test_the_nested_layout_is_brought_over_without_doubles(
 
 @pytest.mark.slow
 def test_make_ui_s_command(here: Path, params: Params, study: tuple[Path, Results]) -> None:
-    """It prints links to the views, and starts MLflow for this machine alone."""
+    """It prints links to the views, and starts MLflow on loopback only."""
     sync(params, study[1])
     write_working_folder(here, params, study[1])
     fake = here / "bin/mlflow"

@@ -38,7 +38,7 @@ class MixtureOfExperts {
     this.firstExpert = (this.recipe.noise ? 2 : 1) * this.D * L;
     const size = this.firstExpert + experts * this.expertSize;
     for (const name of ["weights", "gradient", "moment1", "moment2"]) this[name] = new Float(size);
-    this.bias = new Float64Array(experts); // added to the scores for selection alone
+    this.bias = new Float64Array(experts); // added to the scores, only for selection
     this.on = new Uint8Array(experts).fill(1); // 0: switched off, which is never chosen
     const rows = { logits: experts, noiseLogits: experts, noisy: experts, scores: experts, gates: experts, draws: experts,
       dGates: experts, hidden: K * hidden, answers: K * classes, output: classes, dOutput: classes };
@@ -68,7 +68,7 @@ class MixtureOfExperts {
     for (let e = 0; e < this.E; e++) for (let d = 0; d < this.D; d++) this.weights[offset + d * this.L + e] = rows[e * this.D + d];
   }
 
-  /** Give an expert the weights of a set, and forget what Adam knows of them. */
+  /** Give an expert the weights of a set, and reset Adam's moments for them. */
   setExpert(e, weights) {
     let at = this.expertAt(e);
     for (const moment of [this.moment1, this.moment2]) moment.fill(0, at, at + this.expertSize);
@@ -139,7 +139,7 @@ class MixtureOfExperts {
     if (this.recipe.softmaxExperts) softmax(answers, c0, C, answers);
   }
 
-  /** Choose the experts of row n, and weigh them. */
+  /** Choose the experts of row n and their gates. */
   route(n) {
     const { E, K, scores, gates } = this, row = n * E, kind = this.recipe.gates;
     const logits = this.recipe.noise ? this.noisy : this.logits;
@@ -164,7 +164,7 @@ class MixtureOfExperts {
     if (kind === "top-k softmax" || kind === "normalized sigmoid") for (let j = first; j < first + K; j++) gates[row + this.chosen[j]] /= sum;
   }
 
-  /** The K best in falling order, of equals the lower index first, and the next best. */
+  /** The K best in falling order (ties: the lower index first), and the next best. */
   choose(n, scores, bias) {
     const { E, K, chosen } = this, row = n * E, first = n * K;
     for (let j = 0; j <= K; j++) {
@@ -181,7 +181,7 @@ class MixtureOfExperts {
     }
   }
 
-  // --- the gate loss, of what `tally` has added up over a batch
+  // --- the gate loss, from the sums over a batch that `tally` makes
 
   clearTally() {
     for (const sum of [this.importance, this.slots, this.probs, this.load]) sum.fill(0);
@@ -229,7 +229,7 @@ class MixtureOfExperts {
 
   // --- training
 
-  /** One step of Adam on a batch of image numbers. draws (B, E): standard normal, for shazeer alone.
+  /** One step of Adam on a batch of image numbers. draws (B, E): standard normal, for shazeer only.
   Returns the network loss, the gate loss, how many answers were right, and the norm of the router's gradient. */
   step(images, batch, { lossCoef, learningRate, draws = null }) {
     const B = batch.length;

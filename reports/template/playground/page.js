@@ -1,6 +1,6 @@
 "use strict";
-/* The page: its settings stand in the controls and in the address; the trainer works in a thread of its own,
-started from this page's own text, so that a page opened from a disk has one too. */
+/* The page. Its settings are in the controls and in the address. The trainer is a worker started from the text
+of this page, so that it also works in a page opened from a file. */
 
 const data = JSON.parse($("data").textContent);
 const CHOICES = {
@@ -57,7 +57,7 @@ function draw() {
   if (stopped || performance.now() - lastSaid > SAY_EVERY) say();
 }
 
-/** All panels, of the latest frame. */
+/** Draw all panels from the latest frame. */
 function show() {
   if (!latest) return;
   showCharts();
@@ -75,7 +75,7 @@ function say() {
 
 // --- settings
 
-/** What goes together: k with ne and recipe. */
+/** Make k fit ne and the recipe. */
 function settled(wanted) {
   const recipe = data.recipes.find(({ name }) => name === wanted.recipe);
   return { ...wanted, k: recipe.onlyK || Math.min(wanted.k, wanted.ne) };

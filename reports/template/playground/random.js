@@ -79,7 +79,7 @@ class Random {
   }
 }
 
-/** The Python layer's initial weights: expert i's are a function of (seed, i) alone. */
+/** The Python layer's initial weights: expert i's depend only on (seed, i). */
 function initialWeights(seed, experts, { inputs = 784, hidden = 10, classes = 10 } = {}) {
   const shapes = { router: [inputs, inputs], w1: [inputs * hidden, inputs], b1: [hidden, inputs], w2: [hidden * classes, hidden], b2: [classes, hidden] };
   const weights = Object.fromEntries(Object.entries(shapes).map(([name, [size]]) => [name, new Float32Array(experts * size)]));
@@ -92,7 +92,7 @@ function initialWeights(seed, experts, { inputs = 784, hidden = 10, classes = 10
   return weights;
 }
 
-/** An epoch's order of images, a function of (seed, epoch) alone; batches are taken from its start. */
+/** An epoch's order of images, which depends only on (seed, epoch); batches are taken from its start. */
 const epochOrder = (seed, epoch, images) => new Random([seed, epoch, images]).permutation(images);
 
 /** Standard normal numbers for shazeer's noise (Box and Muller 1958), from a quick generator (mulberry32):

@@ -54,7 +54,7 @@ function buildTour(facts, go) {
       text.append(button, " ");
     }
     if (study) text.append(element("a", { href: `index.html#${stop.section}` }, study));
-    $("told").replaceChildren(text);
+    $("stop-text").replaceChildren(text);
     go(stop.set, stop.epochs);
   };
   $("stops").append(...buttons.map((button) => element("li", {}, button)));
@@ -63,5 +63,5 @@ function buildTour(facts, go) {
 
 function leaveTour() {
   for (const button of document.querySelectorAll("#stops button")) button.setAttribute("aria-pressed", "false");
-  $("told").replaceChildren(element("p", { class: "note" }, "Take the five stops, or your own way: press Train, change a control, draw a digit. A seed gives the same first weights here as in the study."));
+  $("stop-text").replaceChildren(element("p", { class: "note" }, "Take the five stops, or your own way: press Train, change a control, draw a digit. A seed gives the same first weights here as in the study."));
 }

@@ -1,8 +1,8 @@
 "use strict";
-/* The trainer, in a thread of its own. The page sends what to do; back go frames: all that a panel may
-want to show, as often as the page keeps up, 30 a second at most. */
+/* The trainer, in a worker thread. The page sends commands; the worker sends frames with all that the
+panels show, as often as the page can draw them, at most 30 a second. */
 
-const FRAME_MS = 33, LONGEST_FRAME_MS = 100, CALM_FRAME_MS = 500; // calm: for those who asked for less motion
+const FRAME_MS = 33, LONGEST_FRAME_MS = 100, CALM_FRAME_MS = 500; // calm: for prefers-reduced-motion
 const SLICE_MS = 8; // of training, before the next look at the messages
 const LOOK_SHARE = 0.2; // of the time, at most, goes into looking at the test set
 const SLOW_STEPS = 1, RAMP_STEPS = 15; // steps in a frame of 33 ms: slow; after how many it takes twice as many
@@ -80,7 +80,7 @@ function step() {
   diverged = !Number.isFinite(result.networkLoss + result.gateLoss);
 }
 
-/** Steps until the next frame, which is so many ms away: few at first, so that one can follow the beginning. */
+/** Steps until the next frame, which is so many ms away: few at first, so that the beginning can be followed. */
 function stepsWithin(ms) {
   if (!playing) return left;
   if (slow) return SLOW_STEPS;

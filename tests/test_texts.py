@@ -40,10 +40,10 @@ def tables() -> Tables:
 @pytest.fixture(scope="module")
 def text(tables: Tables, tmp_path_factory: pytest.TempPathFactory) -> str:
     """All that the report says of the committed study."""
-    return told_of(tables, tmp_path_factory.mktemp("report"), judged(tables))
+    return text_of_report(tables, tmp_path_factory.mktemp("report"), judged(tables))
 
 
-def told_of(tables: Tables, folder: Path, claims: list) -> str:
+def text_of_report(tables: Tables, folder: Path, claims: list) -> str:
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(ROOT)
         patch.setattr(Figure, "to_bytes", lambda figure: b"")
@@ -169,13 +169,13 @@ def test_a_curve_rises_and_turns_only_where_it_does(
     made_up = 0.9 + runs["lc"].map(dict(zip(LC, heights, strict=True))) / 100 + noise
     swept = (runs["recipe"] == "logits") & (runs["k"] == 2)
     runs = runs.assign(accuracy=runs["accuracy"].where(~swept, made_up))
-    told = told_of(tables._replace(runs=runs), tmp_path, [])
-    (sentence,) = re.findall(r"Under logits , mean over ne.*?The spread", told)
+    shown = text_of_report(tables._replace(runs=runs), tmp_path, [])
+    (sentence,) = re.findall(r"Under logits , mean over ne.*?The spread", shown)
     assert says in sentence
     assert ("So the curve rises and then turns." in sentence) == turns
 
 
-# --- what other steps hand on
+# --- data of other stages
 
 
 def test_what_runs_csv_takes_from_training(tables: Tables) -> None:
