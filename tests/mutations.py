@@ -51,12 +51,12 @@ MUTATIONS = (
     ),
     Mutation(
         "the first epoch's train_accuracy for the last",
-        *("stages/analyze.py", '("train_accuracy", "last")', '("train_accuracy", "first")'),
+        *("moe/analysis/run_row.py", '("train_accuracy", "last")', '("train_accuracy", "first")'),
         *(TEXTS, "runs_csv"),
     ),
     Mutation(
         "the last epoch's largest gradient for that of all",
-        *("stages/analyze.py", '("router_grad_norm_max", "max")'),
+        *("moe/analysis/run_row.py", '("router_grad_norm_max", "max")'),
         *('("router_grad_norm_max", "last")', TEXTS, "runs_csv"),
     ),
     Mutation(

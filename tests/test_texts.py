@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from moe.analysis.results import Tables, cells, read_tables
+from moe.analysis.run_row import of_training
 from moe.claims import judged
 from moe.figures import Figure
 from moe.report.explorer import explorer_data
@@ -15,7 +16,6 @@ from moe.report.facts import facts
 from moe.report.page import write_report
 from moe.study.params import read_params
 from moe.study.runs import RUN_KEYS
-from stages.analyze import _of_training
 from tests.plain_tables import (
     RESULTS,
     interval,
@@ -179,7 +179,7 @@ def test_a_curve_rises_and_turns_only_where_it_does(
 
 
 def test_what_runs_csv_takes_from_training(tables: Tables) -> None:
-    found = _of_training(tables.history).set_index(RUN_KEYS)
+    found = of_training(tables.history).set_index(RUN_KEYS)
     last: dict[tuple, dict] = {}
     largest: dict[tuple, float] = {}
     for row in rows("history"):
