@@ -68,7 +68,7 @@ def test_init_writes_all_that_the_stages_need_and_cannot_make(tmp_path: Path) ->
         assert [dep for dep in others if not (folder / dep).exists()] == []
     # The tables of this project's own studies are not there.
     assert {path.name for path in (folder / "results").rglob("*")} == {
-        *("confirm", "routers", "README.md")
+        *("confirm", "fashion", "routers", "README.md")
     }
 
 
