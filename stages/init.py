@@ -54,7 +54,7 @@ def without_code(pipeline: bytes) -> bytes:
     """A dvc.yaml whose stages depend on CODE instead of files of the package."""
     from ruamel.yaml import YAML
 
-    yaml = YAML()
+    yaml = YAML(typ="rt")
     yaml.width = 100
     tree: Any = yaml.load(pipeline)
     tree.ca.comment = None
