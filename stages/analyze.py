@@ -104,13 +104,13 @@ def analyze_cohort(
 
     data = Dataset()
     x, labels = numbers(data.test_x), data.test_y.numpy().astype(int)
-    grey = data.test_x.numpy().astype(np.float32)
+    grey, shape = data.test_x.numpy().astype(np.float32), data.image_shape
     losses = _losses(seed)
     cohort = {}
     for run, model in read_models(seed):
         routed = routing.route(model, x)
-        if seed == pictured:
-            pictures.draw_experts(run, model, routed, grey)
+        if seed == pictured and shape:
+            pictures.draw_experts(run, model, routed, grey, shape)
         slots = routing.slot_counts(routed, labels, data.classes)
         together = routing.coactivation(routed)
         cohort[run] = {

@@ -6,8 +6,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from sklearn.datasets import load_digits
 
+from moe.analysis.expert_images import draw_digits
 from moe.data.arrays import Arrays, checked, checked_names, write_arrays
 from moe.data.dataset import Dataset
 from moe.data.download import fetch
@@ -257,3 +259,16 @@ def test_digits_are_stratified_and_real(tmp_path: Path) -> None:
     ours_sorted = sorted(map(tuple, np.column_stack([levels, labels]).tolist()))
     theirs = sorted(map(tuple, np.column_stack([found.data, found.target]).astype(int).tolist()))
     assert [a for a, b in zip(ours_sorted, theirs, strict=True) if a != b] == []
+
+
+def test_pictures_are_drawn_of_images_alone(folder: Path) -> None:
+    x, y = np.arange(4 * 6 * 5, dtype=np.uint8).reshape(4, 6, 5), [0, 1, 0, 1]
+    digits = draw_digits(Dataset.of(checked(x, y, x, y)), 10)
+    assert digits.rows.tolist() == [0, 2, 1, 3]
+    with Image.open("results/pictures/digits.png") as sheet:
+        assert sheet.size == (4 * 5, 6)
+        assert (np.asarray(sheet)[:, 5:10] == x[2]).all()
+    Path("results/pictures/digits.png").unlink()
+    table = draw_digits(Dataset.of(flowers()), 2)  # fewer than classes: one of each
+    assert table.labels.tolist() == [0, 1, 2]
+    assert list(Path("results/pictures").iterdir()) == []

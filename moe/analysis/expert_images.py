@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Float, Int, UInt8
+from jaxtyping import Float, Int, Shaped
 from PIL import Image
 
 from moe.analysis import routing_metrics as routing
@@ -19,25 +19,28 @@ from moe.model.weights import read_models
 from moe.study.runs import Run
 from moe.study.tables import PICTURES_DIR, picture_of
 
-SIDE = 28  # pixels
+Shape = tuple[int, int]  # height and width of an image
 
 
 class Digits(NamedTuple):
-    """Some images of the test set: their rows in it, grey values and labels."""
+    """Some samples of the test set: their rows in it, inputs and labels."""
 
     rows: Int[np.ndarray, " N"]
-    images: UInt8[np.ndarray, "N D"]
+    inputs: Shaped[np.ndarray, "N D"]
     labels: Int[np.ndarray, " N"]
 
 
 def draw_digits(data: Dataset, count: int) -> Digits:
-    """Draw digits.png: the first images of each digit in the test set, the same number of each."""
+    """The first samples of each class in the test set, the same number of each; draw digits.png of
+    them where they are images."""
     labels = data.test_y.numpy().astype(int)
     each = max(1, count // data.classes)
     of_digit = [np.flatnonzero(labels == digit)[:each] for digit in range(data.classes)]
     rows = np.concatenate(of_digit)
     digits = Digits(rows, data.test_x.numpy()[rows], labels[rows])
-    _save(digits.images[None], PICTURES_DIR / "digits.png")
+    PICTURES_DIR.mkdir(parents=True, exist_ok=True)  # an output of its stage, if only an empty one
+    if data.image_shape:
+        _save(digits.inputs[None], data.image_shape, PICTURES_DIR / "digits.png")
     return digits
 
 
@@ -46,7 +49,7 @@ def gates_of(digits: Digits, seed: int) -> list[dict[str, Any]]:
     the gate of each expert, left out where the run has no such expert."""
     import torch
 
-    x = numbers(torch.from_numpy(digits.images))
+    x = numbers(torch.from_numpy(digits.inputs))
     table = []
     for run, model in read_models(seed):
         output, aux = model(x)
@@ -57,7 +60,9 @@ def gates_of(digits: Digits, seed: int) -> list[dict[str, Any]]:
     return table
 
 
-def draw_experts(run: Run, model: MoE, routed: Routed, grey: Float[np.ndarray, "N D"]) -> None:
+def draw_experts(
+    run: Run, model: MoE, routed: Routed, grey: Float[np.ndarray, "N D"], shape: Shape
+) -> None:
     """Draw a PNG for a trial, its experts from left to right: above, the router weights, 128 being
     0 and the largest of the trial at an end; below, the mean image that the expert gets.
 
@@ -66,12 +71,12 @@ def draw_experts(run: Run, model: MoE, routed: Routed, grey: Float[np.ndarray, "
     weights = model.router.weight.detach().nan_to_num(0, 0, 0).numpy()
     signed = 128 + 127 * weights / max(np.abs(weights).max(), np.finfo(np.float32).tiny)
     received = routing.mean_images(routed, grey)
-    _save(np.stack([signed, received]).round(), picture_of(run.trial))
+    _save(np.stack([signed, received]).round(), shape, picture_of(run.trial))
 
 
-def _save(tiles: Float[np.ndarray, "rows E D"] | UInt8[np.ndarray, "rows E D"], path: Path) -> None:
-    rows, columns, _ = tiles.shape
-    sheet = tiles.reshape(rows, columns, SIDE, SIDE).transpose(0, 2, 1, 3)
+def _save(tiles: Shaped[np.ndarray, "rows E D"], shape: Shape, path: Path) -> None:
+    (rows, columns, _), (height, width) = tiles.shape, shape
+    sheet = tiles.reshape(rows, columns, height, width).transpose(0, 2, 1, 3)
     path.parent.mkdir(parents=True, exist_ok=True)
-    image = Image.fromarray(sheet.reshape(rows * SIDE, columns * SIDE).astype(np.uint8))
+    image = Image.fromarray(sheet.reshape(rows * height, columns * width).astype(np.uint8))
     image.save(path, optimize=True)

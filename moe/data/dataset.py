@@ -54,6 +54,12 @@ class Dataset:
         self.train_y, self.test_y = (_tensor(y) for y in (arrays.y_train, arrays.y_test))
         self.classes = 1 + max(1, int(self.train_y.max()), int(self.test_y.max()))
 
+    @property
+    def image_shape(self) -> tuple[int, int] | None:
+        """(height, width) where the inputs are images of grey values, else None."""
+        x = self.arrays.x_train
+        return (x.shape[1], x.shape[2]) if x.dtype == np.uint8 and x.ndim == 3 else None
+
     @cached_property
     def digest(self) -> str:
         """SHA-256 over the four files, or over the four arrays of one that has no folder."""

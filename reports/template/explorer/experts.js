@@ -42,7 +42,9 @@ function showExperts(trial) {
   const body = element("tbody", {}, ...(seed === data.picturedSeed && trial.picture ? pictures : []), ...rows);
   $("experts").replaceChildren(element("thead", {}, element("tr", {}, element("td"), ...head)), body);
   if (!trial.picture || seed !== data.picturedSeed) {
-    $("pictures-note").textContent = `Pictures of what routers look for are kept only for seed ${data.picturedSeed}.`;
+    $("pictures-note").textContent = data.imageShape.length
+      ? `Pictures of what routers look for are kept only for seed ${data.picturedSeed}.`
+      : "The inputs are no images: there is no picture of what a router looks for.";
     return;
   }
   $("pictures-note").textContent = "Above: the router's weights, red where ink speaks for the expert, blue against; and the mean of the test images that it gets.";
@@ -112,6 +114,7 @@ function lightFrom(event) {
 // --- one digit
 
 function buildDigits() {
+  $("digits").closest("section").hidden = !data.digitsPicture;
   if (!data.digitsPicture) return;
   sprite(data.digitsPicture, (context) => {
     $("digits").replaceChildren(...data.digits.map((digit, i) => {
