@@ -17,14 +17,21 @@ FILLS = {ROUTER: "#eef0f2", ON: "#fcefcf", OFF: "white"}
 
 @figure("the-layer", "The mixture-of-experts layer", order=1)
 def the_layer(tables: Tables) -> Drawn:
-    shape, classes = tables.dataset.image_shape, len(tables.classes)
-    pixels = f"{shape[0] * shape[1]}" if shape else ""
-    layers = f"{pixels or 'x'} → {tables.hidden} → {classes}"
+    info = tables.dataset
+    kind = "pixels" if info.image_shape else "numbers"
+    layers = f"{info.in_features or 'x'} → {tables.hidden} → {len(tables.classes)}"
     drawing, axes = canvas(1, 1, 3.7)
     ax = axes[0][0]
     ax.set(xlim=(0, 19.6), ylim=(0.2, 8), aspect="equal")
     ax.set_axis_off()
-    _box(ax, (0.3, 3.3), 2.2, 1.8, f"input x\n{pixels} pixels" if pixels else "input x", ROUTER)
+    _box(
+        ax,
+        (0.3, 3.3),
+        2.2,
+        1.8,
+        f"input x\n{info.in_features} {kind}" if info.in_features else "input x",
+        ROUTER,
+    )
     _box(ax, (4.2, 0.4), 2.8, 1.5, "router\nx · W", ROUTER)
     _box(ax, (8.0, 0.4), 4.9, 1.5, "top k, softmax\n(here k = 2)", ROUTER)
     _arrow(ax, (2.5, 4.0), (4.2, 1.2), ROUTER)

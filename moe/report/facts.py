@@ -43,7 +43,7 @@ def facts(tables: Tables, params: Params, claims: list[dict[str, Any]]) -> dict[
     dropped = {row["recipe"]: row for row in dropped_classes(tables)[1].to_dict("records")}
     return {
         "dataset": dataset,
-        "inputs": math.prod(dataset.image_shape) if dataset.image_shape else None,
+        "inputs": dataset.in_features or None,
         "train": with_settings(params.train, tables.settings),
         "settings": _settings(tables),
         "digest": study_digest(params)[:DIGEST_SHOWN],
