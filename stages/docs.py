@@ -215,13 +215,16 @@ def equal(found: list[dict[str, Any]]) -> str:
 
 
 def routers() -> str:
-    """What the comparison of routers found."""
+    """Which router for which purpose, as the comparison of routers found it."""
     from moe.analysis.router_study import read_router_study
+    from moe.report.router_told import held_equal, purposes, reason
 
     study = read_router_study()
     if study is None:
         return "The comparison has not been run: `make routers`.\n"
-    return f"{len(study.runs):,} runs.\n"
+    lines = [*purposes(study), f"**`loss-free` and `deepseek-v3`**: {reason(study)}"]
+    wrapped = (fill(f"- {line}", 98, subsequent_indent="  ") for line in lines)
+    return "\n".join([fill(held_equal(study), 98), "", *wrapped, ""])
 
 
 if __name__ == "__main__":

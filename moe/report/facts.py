@@ -28,6 +28,7 @@ from moe.analysis.results import (
 )
 from moe.figures.dropped import dropped_classes
 from moe.recipes import in_order, recipe_named
+from moe.report.router_told import held_equal, told
 from moe.statistics import mean_with_interval
 from moe.study.grid import study_digest
 from moe.study.params import Params
@@ -68,6 +69,8 @@ def facts(tables: Tables, params: Params, claims: list[dict[str, Any]]) -> dict[
         "verdicts": _verdicts(claims),
         "kinds": {claim["verdict"]: claim["symbol"] for claim in claims},
         "routers": _routers(tables, params),
+        "router_answers": told(tables.router_study) if tables.router_study else [],
+        "router_study": held_equal(tables.router_study) if tables.router_study else "",
         "diverged": [str(run) for run in tables.diverged],
     }
 
