@@ -17,6 +17,7 @@ from moe.recipes import recipe_named
 from moe.study.runs import exactly
 
 CONTROLS = ("random", "dense-active", "dense-total")
+PAPERS_STEP = 0.001  # Wang et al. 2024
 WITHOUT_LOSS = ("loss-free", "deepseek-v3", "expert-choice", "sinkhorn")
 
 
@@ -159,6 +160,8 @@ def weights(study: RouterStudy) -> str:
             f"{exactly(low['lc'])}, {PER_CENT * high['accuracy']:.2f} % at {exactly(high['lc'])}"
         )
 
+    rates = study.chosen["learning_rate"].value_counts()
+    counted = listed(f"{exactly(float(rate))} for {count}" for rate, count in rates.items())
     off = several[(several["lc"] == 0)]
     dead = [
         f"{row.recipe} {row.dead_experts:.1f} at k = {row.k}"
@@ -172,7 +175,8 @@ def weights(study: RouterStudy) -> str:
         else " Without any balancing, lc = 0, at most one expert is dead on average."
     )
     return (
-        f"Chosen at ne = {MOST_NE}: {listed(chosen)}. The weight matters most under {said(most)}; "
+        f"Chosen at ne = {MOST_NE}: {listed(chosen)}. The learning rates chosen are {counted} of "
+        f"the {len(study.chosen)} cells. The weight matters most under {said(most)}; "
         f"least under {said(least)} (three seeds, the best of several: no estimate).{without}"
     )
 
@@ -254,22 +258,42 @@ def choices(study: RouterStudy) -> str:
 
 
 def reason(study: RouterStudy) -> str:
-    """Whether normalised gates are why deepseek-v3 differs from loss-free at k = 2."""
-    one, other = (at(study.main, name, MOST_NE, 2) for name in ("deepseek-v3", "loss-free"))
-    accuracy, balance = difference(one, other), difference(one, other, "max_violation")
-    if not accuracy or not balance:
-        return ""
+    """Whether normalised gates are why deepseek-v3 differs from loss-free at k = 2: as chosen, and
+    in phase one at the step of loss-free's paper."""
+    names = ("deepseek-v3", "loss-free")
+    one, other = (at(study.main, name, MOST_NE, 2) for name in names)
+    chosen = study.chosen[(study.chosen["ne"] == MOST_NE) & (study.chosen["k"] == 2)]
+    chosen = chosen.set_index("recipe").loc[list(names)]
+    tried = study.select[study.select["lc"] == PAPERS_STEP]
+    tried = tried[tried["learning_rate"] == chosen["learning_rate"].iloc[0]]
+    stepped = tuple(at(tried, name, MOST_NE, 2) for name in names)
+    steps = " and ".join(exactly(float(lc)) for lc in chosen["lc"])
     test, epoch = other["max_violation"].mean(), other["max_violation_epoch"].mean()
-    confirmed = accuracy.low > 0 and balance.high < 0
     return (
-        f"loss-free and deepseek-v3 differ in one thing, the division of the gates by their sum. "
-        f"With k = 2 the busiest expert of loss-free has a MaxVio of {test:.2f} on the test set "
-        f"and {epoch:.2f} over an epoch of training. Dividing changes accuracy by "
-        f"{points(accuracy)} and MaxVio on the test set by {balance.value:+.2f} "
-        f"[{balance.low:.2f}, {balance.high:.2f}]. That the missing division makes loss-free less "
-        f"accurate and less even is {'confirmed' if confirmed else 'not confirmed'}, each at its "
-        f"own chosen settings."
+        f"deepseek-v3 and loss-free differ in one thing, the division of the gates by their sum. "
+        f"With k = 2, as chosen (steps of the bias {steps}), deepseek-v3 less loss-free is "
+        f"{_both(one, other)}; loss-free has a MaxVio of {test:.2f} on the test set and "
+        f"{epoch:.2f} over an epoch of training. At the step {exactly(PAPERS_STEP)} of the paper "
+        f"of loss-free, in phase one ({len(stepped[0])} seeds), it is {_both(*stepped)}."
     )
+
+
+def _both(one: pd.DataFrame, other: pd.DataFrame) -> str:
+    """The differences in accuracy and in balance, each with the word on what it shows."""
+    accuracy, balance = difference(one, other), difference(one, other, "max_violation")
+    if accuracy is None or balance is None:
+        return "unknown, for lack of seeds"
+    return (
+        f"{points(accuracy)} ({_shows(accuracy, 'more', 'less')} accurate) and "
+        f"{balance.value:+.2f} in MaxVio [{balance.low:.2f}, {balance.high:.2f}] "
+        f"({_shows(balance, 'less', 'more')} even)"
+    )
+
+
+def _shows(found: Difference, above: str, below: str) -> str:
+    if found.is_tie:
+        return "not shown to be more or less"
+    return above if found.low > 0 else below
 
 
 def purposes(study: RouterStudy) -> list[str]:
