@@ -18,9 +18,9 @@ def collect() -> None:
     """Measure the balance of phase two's runs over training batches, and keep its table."""
     from moe.analysis import router_study
     from moe.study.params import PARAMS_FILE, read_params
+    from moe.study.progress import runs_of_a_study, shown
     from moe.study.tables import RESULTS_DIR, read_table, runs_in, write_table
     from moe.study.workers import in_workers, worker_count
-    from stages.progress import runs_of_a_study, shown
 
     params = read_params(STUDY / PARAMS_FILE)
     runs = read_table(STUDY / RESULTS_DIR / "runs.csv")
