@@ -176,10 +176,11 @@ def test_an_interval_around_0_is_a_tie(low: float, high: float, tie: bool) -> No
 
 def whiskers(ax: Axes) -> dict[int, tuple[float, float]]:
     """Ends of the interval drawn at each height."""
+    points = [np.asarray(line.get_xydata(), float) for line in ax.lines]
     return {
-        round(float(line.get_ydata()[0])): tuple(line.get_xdata())
-        for line in ax.lines
-        if len(line.get_xdata()) == 2 and line.get_xdata()[0] != line.get_xdata()[1]
+        round(xy[0, 1]): (xy[0, 0], xy[1, 0])
+        for xy in points
+        if len(xy) == 2 and xy[0, 0] != xy[1, 0]
     }
 
 
@@ -203,12 +204,8 @@ def test_the_drawn_balance_is_in_the_row_of_its_router(
     *_, one, two = draw("router-front").drawing.axes
     names = [label.get_text() for label in one.get_yticklabels()]
     for ax, k in ((one, 1), (two, 2)):
-        dots = {
-            (round(float(y[0])), round(float(y[0]) % 1, 2)): float(x[0])
-            for line in ax.lines
-            for x, y in [(line.get_xdata(), line.get_ydata())]
-            if len(x) == 1
-        }
+        points = [np.asarray(line.get_xydata(), float) for line in ax.lines]
+        dots = {(round(y), round(y % 1, 2)): x for xy in points if len(xy) == 1 for x, y in xy}
         for (y, _), x in dots.items():
             rows = study.main[
                 (study.main["recipe"] == names[y])

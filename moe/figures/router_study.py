@@ -61,10 +61,11 @@ def router_front(tables: Tables) -> Drawn:
     handles, labels = axes[1].get_legend_handles_labels()
     upper.legend(handles, labels, loc="outside right center", fontsize=8)
     found = cells(answers.means(study), ne=MOST_NE)
-    for ax, k in zip(lower.subplots(1, 2, sharey=True), (1, 2), strict=True):
+    axes = lower.subplots(1, 2, sharey=True)
+    for ax, k in zip(axes, (1, 2), strict=True):
         _balance(ax, cells(found, k=k), recipes)
         ax.set_title(f"k = {k}: phase two")
-    handles, labels = ax.get_legend_handles_labels()
+    handles, labels = axes[0].get_legend_handles_labels()
     lower.legend(handles, labels, loc="outside upper right", ncols=3)
     return Drawn(
         f"Above, phase one at ne = {MOST_NE} and the chosen learning rate: a curve over the values "

@@ -122,8 +122,10 @@ def front(study: RouterStudy) -> str:
     parts = []
     for k in (1, 2):
         edge = answers.on_the_front(ranking(study, k).rows)
-        names = [f"{r.recipe} ({PER_CENT * r.accuracy:.2f} %, MaxVio {r.max_violation:.2f})"
-                 for r in edge.itertuples()]  # fmt: skip
+        names = [
+            f"{r['recipe']} ({PER_CENT * r['accuracy']:.2f} %, MaxVio {r['max_violation']:.2f})"
+            for r in edge.to_dict("records")
+        ]
         even = [
             f"{most_even(study, k, name)['recipe']} ({most_even(study, k, name)[name]:.2f}) {where}"
             for name, where in (
@@ -164,9 +166,9 @@ def weights(study: RouterStudy) -> str:
     counted = listed(f"{exactly(float(rate))} for {count}" for rate, count in rates.items())
     off = several[(several["lc"] == 0)]
     dead = [
-        f"{row.recipe} {row.dead_experts:.1f} at k = {row.k}"
-        for row in off.sort_values("dead_experts", ascending=False).itertuples()
-        if row.dead_experts >= 1
+        f"{row['recipe']} {row['dead_experts']:.1f} at k = {row['k']}"
+        for row in off.sort_values("dead_experts", ascending=False).to_dict("records")
+        if row["dead_experts"] >= 1
     ]
     without = (
         f" Without any balancing, lc = 0, experts are dead under {listed(dead)} (of {MOST_NE}, "
