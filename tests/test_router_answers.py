@@ -39,13 +39,11 @@ def draw(study: RouterStudy) -> Callable[[str], Drawn]:
 
 def accuracies(study: RouterStudy, **wanted: Any) -> dict[int, float]:
     """Accuracy by seed of the runs of phase two with these values."""
-    usual = {"hidden": 10, "capacity_factor": math.inf}
-    rows = study.runs.to_dict("records")
-    return {
-        row["seed"]: row["accuracy"]
-        for row in rows
-        if all(row[name] == value for name, value in {**usual, **wanted}.items())
-    }
+    values = {"hidden": 10, "capacity_factor": math.inf, **wanted}
+    rows = study.runs
+    for name, value in values.items():
+        rows = rows[rows[name] == value]
+    return dict(zip(rows["seed"], rows["accuracy"], strict=True))
 
 
 def apart(one: dict[int, float], other: dict[int, float]) -> tuple[float, float, float]:
@@ -128,11 +126,12 @@ def test_the_weights_are_those_of_phase_one_at_the_chosen_learning_rate(study: R
         (row["recipe"], row["ne"], row["k"]): (row["lc"], row["learning_rate"])
         for row in study.chosen.to_dict("records")
     }
+    runs = study.select.to_dict("records")
     for row in table.to_dict("records"):
         lc, chosen_rate = rate[row["recipe"], row["ne"], row["k"]]
         found = [
             run["accuracy"]
-            for run in study.select.to_dict("records")
+            for run in runs
             if all(run[name] == row[name] for name in ("recipe", "ne", "k", "lc"))
             and run["learning_rate"] == chosen_rate
         ]

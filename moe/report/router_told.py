@@ -17,6 +17,7 @@ from moe.recipes import recipe_named
 from moe.study.runs import exactly
 
 CONTROLS = ("random", "dense-active", "dense-total")
+CAPACITY = "a capacity"  # a question of router_answers.choices
 PAPERS_STEP = 0.001  # Wang et al. 2024
 WITHOUT_LOSS = ("loss-free", "deepseek-v3", "expert-choice", "sinkhorn")
 
@@ -50,7 +51,17 @@ def points(found: Difference | pd.Series) -> str:
         value, low, high = found.value, found.low, found.high
     else:
         value, low, high = found[["difference", "low", "high"]]
-    return f"{value:+.2f} points [{low:.2f}, {high:.2f}]"
+    return f"{rounded(value):+.2f} points [{rounded(low):.2f}, {rounded(high):.2f}]"
+
+
+def rounded(value: float) -> float:
+    """To two digits, without the sign that -0.00 would have."""
+    return round(float(value), 2) + 0.0
+
+
+def in_maxvio(found: Difference | pd.Series) -> str:
+    """Such as "MaxVio -0.26 [-0.45, -0.06]"."""
+    return f"MaxVio {points(found).replace(' points', '')}"
 
 
 def tie(found: Difference) -> str:
@@ -243,20 +254,23 @@ def _against_dense(study: RouterStudy, recipe: str, ne: int, dense: str) -> Diff
 def choices(study: RouterStudy) -> str:
     table = cells(answers.choices(study), ne=MOST_NE)
     parts = []
-    for _, rows in table.groupby("question", sort=False):
-        said = []
+    for question, rows in table.groupby("question", sort=False):
+        question, said = str(question), []
         for (one, other, k), of in rows.groupby(["one", "other", "k"], sort=False):
             by = of.set_index("measure")
             accuracy, balance = by.loc["accuracy"], by.loc["max_violation"]
             tie = ", a tie" if is_tie(accuracy) else ""
             said.append(
-                f"{one} less {other} at k = {k}: {points(accuracy)}{tie}, MaxVio "
-                f"{balance['difference']:+.2f} [{balance['low']:.2f}, {balance['high']:.2f}]"
+                f"{one} less {other} at k = {k}: {points(accuracy)}{tie}, {in_maxvio(balance)}"
+                + (_revived(by.loc["dead_experts"]) if question == CAPACITY else "")
             )
-        question = rows["question"].iloc[0]
-        where = f" ({LIMITED}, in training)" if question == "a capacity" else ""
+        where = f" ({LIMITED}, in training)" if question == CAPACITY else ""
         parts.append(f"{question[0].upper()}{question[1:]}{where}: {'; '.join(said)}.")
     return f"With ne = {MOST_NE}. " + " ".join(parts) + " " + reason(study)
+
+
+def _revived(row: pd.Series) -> str:
+    return f", dead experts {points(row).replace(' points', '')}"
 
 
 def reason(study: RouterStudy) -> str:
@@ -286,9 +300,8 @@ def _both(one: pd.DataFrame, other: pd.DataFrame) -> str:
     if accuracy is None or balance is None:
         return "unknown, for lack of seeds"
     return (
-        f"{points(accuracy)} ({_shows(accuracy, 'more', 'less')} accurate) and "
-        f"{balance.value:+.2f} in MaxVio [{balance.low:.2f}, {balance.high:.2f}] "
-        f"({_shows(balance, 'less', 'more')} even)"
+        f"{points(accuracy)} ({_shows(accuracy, 'more', 'less')} accurate), with "
+        f"{in_maxvio(balance)} ({_shows(balance, 'less', 'more')} even)"
     )
 
 
@@ -314,6 +327,14 @@ def purposes(study: RouterStudy) -> list[str]:
         else f"**Accurate and even** (k = 2): {found.best} ties with no other; its MaxVio in a "
         f"training batch is {even['max_violation_batch']:.2f}."
     )
+    alone = level[[_is_per_image(str(name)) for name in level["recipe"]]]
+    if len(alone) and not _is_per_image(str(even["recipe"])):
+        other = alone.loc[alone["max_violation_batch"].idxmin()]
+        lines[-1] += (
+            f" It compares the images of a batch in the test, too; of the others "
+            f"{other['recipe']} is the most even, {other['max_violation_batch']:.2f} in a "
+            f"training batch and {other['max_violation']:.2f} on the test set."
+        )
     flat = most_even(study, 2)
     cost = found.behind.get(str(flat["recipe"]))
     price = f"it is {points(cost)} from {found.best}" if cost else "and the most accurate"
@@ -346,6 +367,11 @@ def purposes(study: RouterStudy) -> list[str]:
         + f"; dense-total does the multiplications of all {MOST_NE} experts for each input."
     )
     return lines
+
+
+def _is_per_image(recipe: str) -> bool:
+    """Whether the experts of a test image depend on that image alone."""
+    return "evaluation" not in recipe_named(recipe).depends_on_batch
 
 
 def held_equal(study: RouterStudy) -> str:
