@@ -6,16 +6,11 @@ import math
 from pathlib import Path
 from typing import Any
 
-import pytest
 from scipy.stats import t
 
 RESULTS = Path(__file__).parent.parent / "results"
 Row = dict[str, Any]
 CHOSEN = "routers/chosen"
-# Once `make routers` was run
-needs_routers = pytest.mark.skipif(
-    not (RESULTS / "routers/runs.csv").exists(), reason="make routers has not been run"
-)
 
 
 def _value(text: str) -> float | str | None:

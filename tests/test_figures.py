@@ -20,7 +20,7 @@ from moe.figures.panels import panels
 from moe.figures.style import canvas
 from moe.report.page import write_report
 from moe.study.params import read_params
-from tests.made_up import router_study, with_swept_settings
+from tests.made_up import with_swept_settings
 
 ROOT = Path(__file__).parent.parent
 SLACK = 1.5  # pixels at 100 to the inch: boxes of text are a little larger than their ink
@@ -35,13 +35,9 @@ def tables() -> Tables:
 
 
 @pytest.fixture(params=FIGURES, scope="module")
-def figure(
-    request: pytest.FixtureRequest, tables: Tables, tmp_path_factory: pytest.TempPathFactory
-) -> Drawn:
+def figure(request: pytest.FixtureRequest, tables: Tables) -> Drawn:
     if request.param == "swept-settings":  # which the committed study does not have
         tables = with_swept_settings(tables)
-    elif tables.router_study is None:
-        tables = tables._replace(router_study=router_study(tmp_path_factory.mktemp("routers")))
     found = FIGURES[request.param].of(tables).drawn
     assert found is not None
     with own_style():

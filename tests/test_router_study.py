@@ -29,7 +29,6 @@ from moe.model.layer import MoE
 from moe.recipes import RECIPES
 from moe.study.grid import runs_of
 from moe.study.params import read_params
-from tests.plain_tables import needs_routers
 
 ROOT = Path(__file__).parent.parent
 FIRST = ROOT / "studies/routers-select.yaml"
@@ -145,7 +144,6 @@ def plain(name: str) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-@needs_routers
 def test_the_committed_choice_is_that_of_the_committed_runs() -> None:
     best = chosen_by_loops(plain("select"))
     assert len(plain("select")) == 1530
@@ -159,7 +157,6 @@ def test_the_committed_choice_is_that_of_the_committed_runs() -> None:
     assert found == best
 
 
-@needs_routers
 def test_the_committed_runs_of_phase_two_use_settings_of_phase_one_alone() -> None:
     runs = plain("runs")
     assert_only_chosen(runs, chosen_by_loops(plain("select")))
