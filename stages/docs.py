@@ -223,7 +223,8 @@ def routers() -> str:
     if study is None:
         return "The comparison has not been run: `make routers`.\n"
     lines = [*purposes(study), f"**`loss-free` and `deepseek-v3`**: {reason(study)}"]
-    wrapped = (fill(f"- {line}", 98, subsequent_indent="  ") for line in lines)
+    form = {"subsequent_indent": "  ", "break_on_hyphens": False}
+    wrapped = (fill(f"- {line}", 98, **form) for line in lines)
     return "\n".join([fill(held_equal(study), 98), "", *wrapped, ""])
 
 
