@@ -451,7 +451,9 @@ def test_what_a_step_costs(drawn: dict[str, Drawn]) -> None:
 
 
 def test_every_figure_is_compared_with_the_tables(drawn: dict[str, Drawn]) -> None:
-    """A new figure of the committed study needs its comparison here."""
-    assert set(drawn) == set(FIGURES)
-    text = (ROOT / "tests/test_drawn.py").read_text(encoding="utf-8")
+    """A new figure of the committed study needs its comparison in a test."""
+    # The first needs a study that sweeps a setting, the others the study on Fashion-MNIST.
+    not_here = {"swept-settings", "beyond-mnist", "what-routers-look-for-beyond"}
+    assert set(FIGURES) - set(drawn) <= not_here
+    text = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "tests").glob("test_*.py"))
     assert [slug for slug in drawn if f'"{slug}"' not in text and slug != "the-layer"] == []
