@@ -15,6 +15,7 @@ from moe.analysis.router_answers import Difference, difference, on_the_front
 from moe.analysis.router_study import RouterStudy
 from moe.figures import FIGURES
 from moe.figures.drawn import Drawn
+from moe.recipes import RECIPES
 from moe.report import router_told as said
 from tests.made_up import router_study
 from tests.plain_tables import RESULTS, interval, mean
@@ -228,6 +229,44 @@ def test_the_drawn_sizes(study: RouterStudy, draw: Callable[[str], Drawn]) -> No
         for ne in (4, 8, 16, 32)
     ]
     assert np.asarray(line.get_ydata(), float) == pytest.approx(expected)
+
+
+def test_the_drawn_weights(study: RouterStudy, draw: Callable[[str], Drawn]) -> None:
+    axes = np.reshape(draw("router-weights").drawing.axes, (3, 3))
+    columns = {"switch": 0, "deepseek-v3": 1, "top-p": 2}
+    table = answers.by_weight(study).query("ne == 16 and k == 2")
+    for recipe, column in columns.items():
+        rows = table[table["recipe"] == recipe].sort_values("lc")
+        for ax, name, scale in zip(
+            axes[:, column], ("accuracy", "max_violation", "dead_experts"), (100, 1, 1), strict=True
+        ):
+            lines = [
+                np.asarray(line.get_ydata(), float)
+                for line in ax.lines
+                if line.get_color() == RECIPES[recipe].color and line.get_linestyle() == "-"
+            ]
+            assert any(
+                len(line) == len(rows) and line == pytest.approx(scale * rows[name].to_numpy())
+                for line in lines
+            )
+
+
+def test_the_drawn_decisions(study: RouterStudy, draw: Callable[[str], Drawn]) -> None:
+    ax = draw("router-choices").drawing.axes[0]
+    names = [label.get_text() for label in ax.get_yticklabels()]
+    shown = whiskers(ax)
+    assert len(shown) == len(names) == 2 + 8 + 12
+    compared = 0
+    for y, (low, high) in shown.items():
+        pair, ne, k = names[y].split(", ")
+        one, _, other = pair.partition(" − ")
+        if one.startswith("factor"):
+            continue
+        cell = {"ne": int(ne.removeprefix("ne = ")), "k": int(k.removeprefix("k = "))}
+        found = (accuracies(study, recipe=recipe, **cell) for recipe in (one, other))
+        assert (low, high) == pytest.approx(apart(*found)[1:])
+        compared += 1
+    assert compared == 2 + 8
 
 
 def test_every_answer_has_words_and_no_nan(study: RouterStudy) -> None:
