@@ -151,5 +151,6 @@ def what_routers_look_for_beyond(tables: Tables) -> Drawn:
     return drawn._replace(
         caption=f"As {ref('what-routers-look-for')}: above, router weights as a picture; below, "
         f"the mean of the test images that each expert sees, and each class of which it sees at "
-        f"least half; k = 2, lc = 1, seed {other.pictured_seed}."
+        f"least half; k = 2, lc = 1, seed {other.pictured_seed}.",
+        alt=f"On Fashion-MNIST: {drawn.alt}",
     )
