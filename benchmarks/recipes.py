@@ -1,4 +1,4 @@
-"""python -m benchmarks.recipes: the kernel beside the plain module, for each recipe, in one run.
+"""python -m benchmarks.recipes: the kernel against the plain module, for each recipe.
 
 The module is `MoE` with autograd and torch's fused Adam, its data resident in memory, one thread.
 Both train the same run for the same batches. The kernel's time is that of the process, with the
