@@ -9,13 +9,13 @@ import pandas as pd
 import pytest
 
 from moe.analysis.kept import read_kept, write_kept
-from moe.analysis.results import MissingCellsError, Tables
+from moe.analysis.results import MissingCellsError, Tables, read_tables
 from moe.claims import CLAIMS
 from moe.claims.beyond import PICTURED, compared
 from moe.claims.general import GENERAL, meetings, most_confused
 from moe.claims.judge import judge
 from moe.data.info import DatasetInfo
-from moe.figures import beyond
+from moe.figures import FIGURES, beyond
 from moe.study.grid import runs_of
 from moe.study.params import read_params
 from moe.study.runs import RUN_KEYS
@@ -193,3 +193,28 @@ def test_points_of_the_figure_by_hand() -> None:
     assert ne["mean"] == pytest.approx((5 + 1) / 2)
     with pytest.raises(MissingCellsError, match="make fashion"):
         beyond.beyond_mnist(found)
+
+
+def test_lost_classes_are_drawn_as_the_tables_count_them() -> None:
+    kept = read_kept(ROOT / "results/fashion")
+    if kept is None:
+        pytest.fail("results/fashion has no tables")
+    here = read_tables(ROOT / "results", hidden=10)._replace(beyond=kept.tables)
+    drawn = FIGURES["beyond-mnist"].of(here).drawn
+    assert drawn is not None
+    axes = np.reshape(drawn.drawing.axes, (2, 3))
+    for ax, folder in zip(axes[:, 2], ("results", "results/fashion"), strict=True):
+        table = pd.read_csv(ROOT / folder / "confusion.csv")
+        shares = []
+        for recipe in ("blog", "logits"):
+            lost: dict[int, bool] = {}
+            for row in table[(table["recipe"] == recipe) & (table["ne"] == 1)].to_dict("records"):
+                counts = [row[f"predicted_{c}"] for c in range(10)]
+                right = counts[int(row["digit"])] / sum(counts)
+                lost[row["seed"]] = lost.get(row["seed"], False) or right < 0.5
+            shares.append(100 * sum(lost.values()) / len(lost))
+        points = [y for line in ax.lines for y in np.asarray(line.get_ydata(), float).ravel()]
+        low, high = ax.get_ylim()
+        for share in shares:
+            assert any(y == pytest.approx(share) for y in points)
+            assert low <= share <= high
