@@ -35,10 +35,12 @@ def panels(drawing: Drawing) -> list[list[float]]:
     """[left, top, right, bottom] of each panel, row by row; together they show everything.
 
     A row ends where a gap goes through the whole figure, a panel where a gap goes through the whole
-    row. Rows of one panel that follow each other are one panel. The drawing has been drawn before,
-    so that everything has its place.
+    row. Rows of one panel that follow each other are one panel.
     """
     with own_style():
+        # A drawing that was saved as SVG still has its legends where 72 dots per inch put them.
+        FigureCanvasAgg(drawing)
+        drawing.draw_without_rendering()
         boxes = list(_boxes(drawing, drawing.bbox, FigureCanvasAgg(drawing).get_renderer()))
     parts: list[Box] = []
     whole = False  # whether the last part is a row of one panel

@@ -8,17 +8,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
 
-from moe.analysis.kept import read_kept
-from moe.analysis.results import read_tables
-from moe.claims import judged, write_claims
-from moe.claims.beyond import FASHION_DIR, compared
-from moe.claims.confirmatory import read_confirm
-from moe.claims.general import GENERAL
-from moe.claims.judge import judge
-from moe.report.explorer import write_explorer
-from moe.report.page import TEMPLATE_DIR, write_report
-from moe.report.playground import write_playground
-from moe.study.params import read_params
+from stages.report import render
 
 ROOT = Path(__file__).parent.parent.parent
 _folder = tempfile.TemporaryDirectory()
@@ -32,20 +22,7 @@ QUIET = (
 @pytest.fixture(scope="session", autouse=True)
 def pages() -> Path:
     """Render what `dvc repro` would, into PAGES."""
-    params = read_params()
-    tables = read_tables(ROOT / "results", params.train.hidden, params.data.dataset)
-    confirm = read_confirm(params)
-    claims = judged(confirm, tables) if confirm else judged(tables)
-    write_claims(claims, PAGES / "claims.json")
-    kept = read_kept(FASHION_DIR)
-    rows = []
-    if kept:
-        tables = tables._replace(beyond=kept.tables)
-        here = [*claims, *judge(GENERAL, confirm or tables)]
-        rows = compared(here, [*judged(kept.tables), *judge(GENERAL, kept.tables)])
-    write_report(tables, params, claims, PAGES, rows)
-    write_explorer(tables, TEMPLATE_DIR, PAGES / "explorer.html")
-    write_playground(tables, TEMPLATE_DIR, PAGES / "playground.html")
+    render(PAGES)
     return PAGES
 
 
