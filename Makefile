@@ -161,5 +161,5 @@ define run_copy
 	  && cp results/$$kept/README.md .work/$(1)/results/$$kept/; done
 	@ln -sfn ../../.cache .work/$(1)/.cache
 	@printf '[core]\n    no_scm = true\n    analytics = false\n    check_update = false\n[cache]\n    dir = ../../../.dvc/cache\n    type = "hardlink,symlink,copy"\n' > .work/$(1)/.dvc/config
-	@cd .work/$(1) && python -m stages.check && dvc repro $(2) && python -m stages.next_steps
+	@cd .work/$(1) && export MOE_BY_MAKE=1 && python -m stages.check && dvc repro $(2) && python -m stages.next_steps
 endef

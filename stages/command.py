@@ -89,8 +89,12 @@ def command(function: Callable[[], None]) -> click.Command:
 
 
 def how_to(target: str) -> str:
-    """What to type: a target of the Makefile or, in a folder without it, a command."""
-    return f"make {target}" if Path("Makefile").exists() else f"moe-mnist {target}"
+    """What to type: a target of the Makefile or, in a folder without it, a command.
+
+    The copies in .work/ have no Makefile, but are run by one, which sets MOE_BY_MAKE.
+    """
+    by_make = Path("Makefile").exists() or "MOE_BY_MAKE" in os.environ
+    return f"make {target}" if by_make else f"moe-mnist {target}"
 
 
 def stage(function: Callable[[], None]) -> click.Command:

@@ -1,5 +1,6 @@
 """What stages show of their work: texts, times left, and where the results are."""
 
+import os
 import subprocess
 import sys
 import threading
@@ -100,18 +101,27 @@ def test_an_mlflow_that_is_late_is_not_said_to_be_gone(
     )
 
 
-def test_the_next_steps_are_lines_to_click_or_to_copy(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("set_by_make", "command"), [({}, ["moe-mnist", "ui"]), ({"MOE_BY_MAKE": "1"}, ["make", "ui"])]
+)
+def test_the_next_steps_are_lines_to_click_or_to_copy(
+    tmp_path: Path, set_by_make: dict[str, str], command: list[str]
+) -> None:
     folder = tmp_path / "a b"
     (folder / "reports").mkdir(parents=True)
     for name in ("index", "explorer"):
         (folder / "reports" / f"{name}.html").touch()
     done = subprocess.run(
-        [sys.executable, "-m", "stages.next_steps"], cwd=folder, capture_output=True, text=True
+        [sys.executable, "-m", "stages.next_steps"],
+        cwd=folder,
+        env={**os.environ, **set_by_make},
+        capture_output=True,
+        text=True,
     )
     assert done.returncode == 0, done.stderr
     assert [line.split() for line in done.stdout.splitlines() if line] == [
         ["Open", "next:"],
         ["report", f"file://{tmp_path}/a%20b/reports/index.html"],
         ["explorer", f"file://{tmp_path}/a%20b/reports/explorer.html"],
-        ["MLflow", "moe-mnist", "ui"],
+        ["MLflow", *command],
     ]
