@@ -68,9 +68,10 @@ def test_plots_of_the_best_trial(tmp_path: Path) -> None:
         [(*best, 0, 2, 1), (*best, 1, 0, 3), (*other, 0, 3, 0), (*other, 1, 3, 0)],
         columns=[*RUN_KEYS, "digit", "predicted_0", "predicted_1"],
     )
-    write_plots(runs, history, confusion, tmp_path)
-    assert (tmp_path / "training/blog.csv").read_text() == (
+    plots = tmp_path / "plots"
+    write_plots(runs, history, confusion, plots)
+    assert (plots / "training/blog.csv").read_text() == (
         "epoch,train_accuracy,test_accuracy\n1,0.6,0.7\n2,0.8,0.9\n"
     )
-    images = pd.read_csv(tmp_path / "confusion/blog.csv")
+    images = pd.read_csv(plots / "confusion/blog.csv")
     assert images.value_counts().to_dict() == {(0, 0): 2, (0, 1): 1, (1, 1): 3}

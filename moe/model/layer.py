@@ -217,8 +217,9 @@ class MoE(nn.Module):
         return self
 
     @torch.no_grad()
-    def route(self, x: Float[Tensor, "B D"]) -> Routing:
-        """The router alone, without gradients."""
+    def route(self, x: Float[Tensor, "*S B D"]) -> Routing:
+        """The router alone, without gradients. Takes one batch, or several stacked in x (S, B, D):
+        where an image's route depends on the others, those are the ones of its own batch."""
         return self.recipe.route(self._router_inputs(x))
 
     @torch.no_grad()
