@@ -17,6 +17,7 @@ def report() -> None:
 
 def render(into: Path) -> int:
     """Write all pages of params.yaml and results/ into a folder; returns the number of runs."""
+    from moe.analysis.confirmed import confirmed
     from moe.analysis.kept import read_kept
     from moe.analysis.results import read_tables
     from moe.claims import judged, write_claims
@@ -35,6 +36,8 @@ def render(into: Path) -> int:
     confirm = read_confirm(params)
     claims = judged(confirm, tables) if confirm else judged(tables)
     write_claims(claims, into / "claims.json")
+    if confirm:
+        tables = tables._replace(confirmed=confirmed(tables, confirm))
     kept = read_kept(FASHION_DIR) if params.data.dataset == "mnist" else None
     rows = []
     if kept:
@@ -43,7 +46,7 @@ def render(into: Path) -> int:
         rows = compared(here, [*judged(kept.tables), *judge(GENERAL, kept.tables)])
     write_report(tables, params, claims, into, rows)
     write_explorer(tables, TEMPLATE_DIR, into / "explorer.html")
-    write_playground(tables, TEMPLATE_DIR, into / "playground.html")
+    write_playground(tables.for_claims, TEMPLATE_DIR, into / "playground.html")
     return len(tables.runs)
 
 

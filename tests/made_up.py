@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from moe.analysis.results import Tables
-from moe.analysis.router_study import RouterStudy, choose, second_phase_file
+from moe.analysis.router_study import RouterStudy, choose, main_comparison, second_phase_file
 from moe.study.grid import runs_of
 from moe.study.params import read_params
 
@@ -52,7 +52,9 @@ def router_study(folder: Path) -> RouterStudy:
     second.write_text(second_phase_file(chosen, read_params(FIRST)), encoding="utf-8")
     runs = measured(list(runs_of(read_params(second).sweeps)), rng)
     drop = ["diverged", "max_violation_batch", "max_violation_epoch"]
-    return RouterStudy(select.drop(columns=drop), chosen, runs.drop(columns="diverged"), [])
+    runs = runs.drop(columns="diverged")
+    main = main_comparison(runs, chosen)
+    return RouterStudy(select.drop(columns=drop), chosen, runs, main, [])
 
 
 def with_swept_settings(tables: Tables) -> Tables:

@@ -32,6 +32,17 @@ def where(name: str, **wanted: Any) -> list[Row]:
     return [row for row in rows(name) if all(row[key] == value for key, value in wanted.items())]
 
 
+def judged_on(recipe: str, k: int, **wanted: Any) -> list[Row]:
+    """The runs that a claim is judged on: of the confirmatory study, in the cells that the
+    exploratory one has. That of switch at k = 2 is not in the protocol, so it stays exploratory."""
+    own = where("runs", recipe=recipe, k=k, **wanted)
+    if (recipe, k) == ("switch", 2):
+        return own
+    in_study = {(row["ne"], row["lc"]) for row in own}
+    fresh = where("confirm/runs", recipe=recipe, k=k, **wanted)
+    return [row for row in fresh if (row["ne"], row["lc"]) in in_study]
+
+
 def of_routers(**wanted: Any) -> list[Row]:
     """The comparison of routers: phase two at what was chosen, 10 hidden units, no capacity."""
     settings = {(r["recipe"], r["ne"], r["k"], r["lc"], r["learning_rate"]) for r in rows(CHOSEN)}
@@ -52,17 +63,17 @@ def interval(values: list[float]) -> tuple[float, float]:
     return middle - half, middle + half
 
 
-def swept_seeds(recipe: str) -> set[float]:
+def swept_seeds(recipe: str, name: str = "runs") -> set[float]:
     """The seeds that every lc has at k = 2."""
     by_lc: dict[float, set[float]] = {}
-    for row in where("runs", recipe=recipe, k=2):
+    for row in where(name, recipe=recipe, k=2):
         by_lc.setdefault(row["lc"], set()).add(row["seed"])
     return set.intersection(*by_lc.values())
 
 
-def confusion(recipe: str, ne: int) -> list[list[float]]:
+def confusion(recipe: str, ne: int, name: str = "confusion") -> list[list[float]]:
     """Mean counts over seeds, at k = 2 (1 for one expert), lc = 1: a row for each true digit."""
-    found = where("confusion", recipe=recipe, ne=ne, k=min(ne, 2), lc=1)
+    found = where(name, recipe=recipe, ne=ne, k=min(ne, 2), lc=1)
     return [
         [mean([r[f"predicted_{p}"] for r in found if r["digit"] == digit]) for p in range(10)]
         for digit in range(10)

@@ -231,7 +231,7 @@ DATA = {
     "longer": (FILES[2], lengthen, "bytes, but its header promises"),
     "wrong magic": (FILES[0], give_wrong_magic, "not an IDX file of bytes"),
     "empty": (FILES[3], empty, "not an IDX file of bytes"),
-    "altered": (FILES[1], alter_a_label, "has a label 11; they go from 0 to 9"),
+    "altered": (FILES[1], alter_a_label, "has labels up to 11, but none is 10"),
     "missing": (FILES[1], Path.unlink, "cannot be read: No such file"),
 }
 

@@ -164,8 +164,11 @@ def test_parts_that_do_not_fit_together(tmp_path: Path) -> None:
     write_idx(tmp_path / FILES[1], np.zeros(4, np.uint8))
     with pytest.raises(DataError, match="train has images of shape"):
         Dataset(tmp_path)
-    write_idx(tmp_path / FILES[1], np.full(3, 10, np.uint8))
-    assert Dataset(tmp_path).classes == 11
+    write_idx(tmp_path / FILES[1], np.array([0, 1, 2], np.uint8))
+    assert Dataset(tmp_path).classes == 3
+    write_idx(tmp_path / FILES[1], np.array([0, 1, 10], np.uint8))
+    with pytest.raises(DataError, match="has labels up to 10, but none is 2"):
+        Dataset(tmp_path)
 
 
 def test_a_data_set_with_other_classes_than_it_declares(

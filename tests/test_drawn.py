@@ -7,6 +7,7 @@ import re
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 from matplotlib.axes import Axes
 from matplotlib.collections import PolyCollection
@@ -14,6 +15,8 @@ from matplotlib.container import BarContainer, ErrorbarContainer
 from matplotlib.lines import Line2D
 from PIL import Image
 
+from moe.analysis.confirmed import confirmed
+from moe.analysis.kept import read_kept
 from moe.analysis.results import Tables, read_tables
 from moe.figures import FIGURES, all_figures
 from moe.figures.drawn import Drawn
@@ -21,6 +24,7 @@ from tests.plain_tables import (
     RESULTS,
     confusion,
     interval,
+    judged_on,
     mean,
     of_routers,
     slots,
@@ -36,7 +40,9 @@ SIZES = (2, 3, 4, 5, 6, 7, 8, 10, 12, 16)
 
 @pytest.fixture(scope="module")
 def tables() -> Tables:
-    return read_tables(RESULTS, hidden=10)
+    tables, kept = read_tables(RESULTS, hidden=10), read_kept(RESULTS / "confirm")
+    assert kept is not None
+    return tables._replace(confirmed=confirmed(tables, kept.tables))
 
 
 @pytest.fixture(scope="module")
@@ -89,9 +95,9 @@ def assert_line(ax: Axes, label: str, values: dict[float, list[float]], scale: f
             assert high[x] == pytest.approx(scale * ends[1], rel=1e-6, abs=1e-9)
 
 
-def swept(recipe: str, lc: float, column: str, name: str = "runs") -> list[tuple]:
+def swept(recipe: str, lc: float, column: str, name: str = "confirm/runs") -> list[tuple]:
     """(ne, seed, epoch, value) of the runs behind the figures over lc."""
-    seeds = swept_seeds(recipe)
+    seeds = swept_seeds(recipe, name)
     return [
         (row["ne"], row["seed"], row.get("epoch"), row[column])
         for row in where(name, recipe=recipe, k=2, lc=lc)
@@ -114,7 +120,7 @@ def means_of_seeds(found: list[tuple]) -> dict[Any, list[float]]:
     return {epoch: [mean(of) for of in seeds.values()] for epoch, seeds in groups.items()}
 
 
-@pytest.mark.parametrize(("recipe", "lc"), itertools.product(RECIPES, LC))
+@pytest.mark.parametrize(("recipe", "lc"), list(itertools.product(RECIPES, LC)))
 def test_lines_over_lc(drawn: dict[str, Drawn], recipe: str, lc: float) -> None:
     label = f"lc = {lc:g}"
     above = axes_of(drawn["effect-of-lc-on-accuracy"], f"{recipe}: accuracy over ne")
@@ -154,12 +160,12 @@ def test_points_over_lc(drawn: dict[str, Drawn], recipe: str) -> None:
     assert sentence in drawn["effect-of-lc-on-accuracy"].caption.lower()
 
 
-@pytest.mark.parametrize(("recipe", "k"), itertools.product(RECIPES, (1, 2, 3, 4)))
+@pytest.mark.parametrize(("recipe", "k"), list(itertools.product(RECIPES, (1, 2, 3, 4))))
 def test_lines_over_ne_for_each_k(drawn: dict[str, Drawn], recipe: str, k: int) -> None:
     ax = axes_of(drawn["effect-of-k"], f"{recipe}: accuracy over ne")
-    found = [(row["ne"], row["accuracy"]) for row in where("runs", recipe=recipe, k=k, lc=1)]
+    found = [(row["ne"], row["accuracy"]) for row in judged_on(recipe, k, lc=1)]
     assert_line(ax, f"k = {k}", by(0, found), 100)
-    switch = [(row["ne"], row["accuracy"]) for row in where("runs", recipe="switch", k=1, lc=1)]
+    switch = [(row["ne"], row["accuracy"]) for row in judged_on("switch", 1, lc=1)]
     assert_line(ax, "switch, k = 1", by(0, switch), 100)
 
 
@@ -167,7 +173,7 @@ def test_gradients_at_k_1(drawn: dict[str, Drawn]) -> None:
     ax = axes_of(drawn["effect-of-k"], "k = 1: what reaches the router")
     assert list(lines(ax)) == ["blog", "logits", "switch"]
     for recipe in lines(ax):
-        found = [r for r in where("runs", recipe=recipe, k=1, lc=1) if r["ne"] > 1]
+        found = [r for r in judged_on(recipe, 1, lc=1) if r["ne"] > 1]
         assert_line(ax, recipe, by(0, [(r["ne"], r["router_grad_norm"]) for r in found]))
 
 
@@ -179,7 +185,7 @@ def slope_of(pairs: list[tuple[float, float]]) -> float:
 
 def slopes(recipe: str, k: int) -> list[float]:
     """Each seed's slope of accuracy on log2 ne, in points, of the seeds that every ne has."""
-    found = [r for r in where("runs", recipe=recipe, k=k, lc=1) if r["ne"] >= max(2, k)]
+    found = [r for r in judged_on(recipe, k, lc=1) if r["ne"] >= max(2, k)]
     sizes = {row["ne"] for row in found}
     seeds: dict[float, list[tuple[float, float]]] = {}
     for row in found:
@@ -204,7 +210,7 @@ def test_slopes_over_k(drawn: dict[str, Drawn]) -> None:
 def test_the_changes_in_the_caption_are_within_seeds(drawn: dict[str, Drawn], recipe: str) -> None:
     for k, fewest in ((1, 1), (2, 2)):
         ends = [
-            {row["seed"]: row["accuracy"] for row in where("runs", recipe=recipe, ne=ne, k=k, lc=1)}
+            {row["seed"]: row["accuracy"] for row in judged_on(recipe, k, ne=ne, lc=1)}
             for ne in (fewest, 16)
         ]
         gains = [100 * (ends[1][seed] - ends[0][seed]) for seed in ends[0] if seed in ends[1]]
@@ -215,14 +221,14 @@ def test_the_changes_in_the_caption_are_within_seeds(drawn: dict[str, Drawn], re
         assert sentence in drawn["effect-of-k"].caption
 
 
-@pytest.mark.parametrize(("recipe", "ne"), itertools.product(RECIPES, SIZES))
+@pytest.mark.parametrize(("recipe", "ne"), list(itertools.product(RECIPES, SIZES)))
 def test_bars_of_classes(drawn: dict[str, Drawn], recipe: str, ne: int) -> None:
     panels = drawn["accuracy-by-class"].drawing.axes
     ax = panels[2 * SIZES.index(ne) + RECIPES.index(recipe)]
     assert ax.get_ylabel() == f"ne = {ne}"
     bars = [item for item in ax.containers if isinstance(item, BarContainer)]
     for bar, size in zip(bars, (1, ne), strict=True):
-        found = where("runs", recipe=recipe, ne=size, k=min(size, 2), lc=1)
+        found = judged_on(recipe, min(size, 2), ne=size, lc=1)
         for digit, patch in enumerate(bar.patches):
             assert round(patch.get_x() + patch.get_width() / 2) == digit
             expected = 100 * mean([row[f"accuracy_{digit}"] for row in found])
@@ -246,19 +252,19 @@ def cell_texts(ax: Axes) -> dict[tuple[int, int], str]:
 def test_confusion_of_the_base(drawn: dict[str, Drawn]) -> None:
     panels = images(drawn["confusion-of-the-base"])
     for recipe, (title, shown, ax) in zip(RECIPES, panels, strict=False):
-        assert title.startswith(f"{recipe}, 100 seeds")
-        counts = confusion(recipe, 1)
+        assert title.startswith(f"{recipe}, {400 if recipe == 'blog' else 100} seeds")
+        counts = confusion(recipe, 1, "confirm/confusion")
         np.testing.assert_allclose(shown, off_diagonal(counts), rtol=1e-9)
         assert cell_texts(ax) == {
             (d, p): f"{counts[d][p]:.0f}"
             for d, p in itertools.product(range(10), repeat=2)
             if counts[d][p] >= 5
         }
-    base = where("runs", recipe="blog", ne=1)
+    base = where("confirm/runs", recipe="blog", ne=1)
     weakest = min(base, key=lambda row: min(row[f"accuracy_{digit}"] for digit in range(10)))
     (title, shown, _) = panels[2]
     assert title == f"blog, seed {weakest['seed']:.0f} only"
-    of_seed = where("confusion", recipe="blog", ne=1, seed=weakest["seed"])
+    of_seed = where("confirm/confusion", recipe="blog", ne=1, seed=weakest["seed"])
     counts = [[row[f"predicted_{p}"] for p in range(10)] for row in of_seed]
     np.testing.assert_allclose(shown, off_diagonal(counts), rtol=1e-9)
 
@@ -287,7 +293,7 @@ def test_dropped_digits(drawn: dict[str, Drawn]) -> None:
     ax = axes_of(drawn["fingerprint"], "which digits are dropped")
     bars = [item for item in ax.containers if isinstance(item, ErrorbarContainer)]
     for recipe, bar in zip(RECIPES, bars, strict=True):
-        base = where("runs", recipe=recipe, ne=1)
+        base = where("confirm/runs", recipe=recipe, ne=1)
         expected = [sum(row[f"accuracy_{d}"] < 0.5 for row in base) for d in range(10)]
         assert list(bar.lines[0].get_ydata()) == pytest.approx(
             [100 * n / len(base) for n in expected]
@@ -302,7 +308,7 @@ def test_dropped_digits(drawn: dict[str, Drawn]) -> None:
         low, high = ((middle + side * root) / (1 + z * z / n) for side in (-1, 1))
         assert f"95 % interval {low:.0%} to {high:.0%}" in drawn["fingerprint"].caption
     went = np.zeros((10, 10))
-    for row in where("confusion", recipe="blog", ne=1):
+    for row in where("confirm/confusion", recipe="blog", ne=1):
         counts = [row[f"predicted_{p}"] for p in range(10)]
         digit = int(row["digit"])
         if counts[digit] / sum(counts) < 0.5:
@@ -366,7 +372,7 @@ def test_specialisation(drawn: dict[str, Drawn]) -> None:
     ):
         ax = axes_of(drawn["specialisation"], title)
         for recipe in RECIPES:
-            found = [r for r in where("runs", recipe=recipe, k=2, lc=1) if r["ne"] > 1]
+            found = [r for r in judged_on(recipe, 2, lc=1) if r["ne"] > 1]
             assert_line(ax, recipe, by(0, [(row["ne"], value(row)) for row in found]))
 
 
@@ -448,6 +454,30 @@ def test_what_a_step_costs(drawn: dict[str, Drawn]) -> None:
     assert f"takes {found['kernel_vs_module_per_core']:.0f} times as long" in (
         drawn["what-a-step-costs"].caption
     )
+
+
+def test_captions_say_which_study(tables: Tables, drawn: dict[str, Drawn]) -> None:
+    told = {slug: found.caption for slug, found in drawn.items() if "confirmatory" in found.caption}
+    assert set(told) == {
+        *("effect-of-lc-on-accuracy", "effect-of-k", "accuracy-by-class", "specialisation"),
+        *("confusion-of-the-base", "fingerprint", "balance"),
+        *("effect-of-lc-on-gate-loss", "effect-of-lc-on-network-loss"),
+    }
+    assert "those of switch at k = 2 are of the exploratory one" in told["effect-of-k"]
+    assert "but over epochs of the exploratory one" in told["balance"]
+    # Without the confirmatory study the same figures are of this one, and say nothing of another.
+    alone = all_figures(tables._replace(confirmed=None))
+    assert not any("confirmatory" in figure.drawn.caption for figure in alone if figure.drawn)
+
+
+def test_a_recipe_and_k_with_a_cell_of_its_own_keeps_its_seeds(tables: Tables) -> None:
+    kept = read_kept(RESULTS / "confirm")
+    assert kept is not None
+    runs = tables.runs
+    own = runs[(runs["recipe"] == "blog") & (runs["k"] == 2) & (runs["lc"] == 1)]
+    swept = tables._replace(runs=pd.concat([runs, own.assign(lc=3.0)]))
+    seeds = confirmed(swept, kept.tables).runs.groupby(["recipe", "k"])["seed"].min()
+    assert {key for key, least in seeds.items() if least < 1000} == {("blog", 2), ("switch", 2)}
 
 
 def test_every_figure_is_compared_with_the_tables(drawn: dict[str, Drawn]) -> None:

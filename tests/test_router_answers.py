@@ -152,7 +152,7 @@ def test_who_has_the_highest_mean_and_who_ties_with_it(study: RouterStudy) -> No
         if values and name not in ("random", "dense-active", "dense-total")
     }
     best = max(routers, key=lambda name: mean(list(routers[name].values())))
-    text = said.highest(study, 2)
+    text = said.highest(said.ranking(study, 2))
     assert text.startswith(
         f"{best} has the highest mean, {100 * mean([*routers[best].values()]):.2f}"
     )

@@ -7,10 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from moe.analysis.confirmed import confirmed
+from moe.analysis.kept import read_kept
 from moe.analysis.results import Tables, cells, read_tables
 from moe.analysis.run_row import of_training
 from moe.claims import judged
-from moe.figures import Figure
+from moe.figures import FIGURES, Figure
+from moe.report import page
 from moe.report.explorer import explorer_data
 from moe.report.facts import facts
 from moe.report.page import write_report
@@ -19,6 +22,7 @@ from moe.study.runs import RUN_KEYS
 from tests.plain_tables import (
     RESULTS,
     interval,
+    judged_on,
     mean,
     of_routers,
     rows,
@@ -38,7 +42,10 @@ def tables() -> Tables:
 
 @pytest.fixture(scope="module")
 def text(tables: Tables, tmp_path_factory: pytest.TempPathFactory) -> str:
-    """All that the report says of the committed study."""
+    """All that the report says of the committed study, with the confirmatory one."""
+    kept = read_kept(RESULTS / "confirm")
+    assert kept is not None
+    tables = tables._replace(confirmed=confirmed(tables, kept.tables))
     return text_of_report(tables, tmp_path_factory.mktemp("report"), judged(tables))
 
 
@@ -53,9 +60,9 @@ def text_of_report(tables: Tables, folder: Path, claims: list) -> str:
 
 def means_over_ne(recipe: str, lc: float) -> dict[float, float]:
     """Each seed's mean accuracy over ne, in points, at k = 2."""
-    seeds = swept_seeds(recipe)
+    seeds = swept_seeds(recipe, "confirm/runs")
     of_seed: dict[float, list[float]] = {}
-    for row in where("runs", recipe=recipe, k=2, lc=lc):
+    for row in where("confirm/runs", recipe=recipe, k=2, lc=lc):
         if row["seed"] in seeds:
             of_seed.setdefault(row["seed"], []).append(100 * row["accuracy"])
     return {seed: mean(values) for seed, values in of_seed.items()}
@@ -84,13 +91,13 @@ def test_the_effect_of_lc(text: str, recipe: str) -> None:
 @pytest.mark.parametrize(("recipe", "trains"), [("blog", 0), ("logits", 0), ("switch", 1)])
 def test_what_more_experts_bring_at_k_1(text: str, recipe: str, trains: bool) -> None:
     few, many = (
-        {row["seed"]: row["accuracy"] for row in where("runs", recipe=recipe, ne=ne, k=1, lc=1)}
+        {row["seed"]: row["accuracy"] for row in judged_on(recipe, 1, ne=ne, lc=1)}
         for ne in (1, 16)
     )
     gains = [100 * (many[seed] - few[seed]) for seed in few if seed in many]
     sentence = f"the accuracy of {recipe} changes by {shown(gains)} points, within each seed"
     assert sentence in text
-    most = max(r["router_grad_norm_max"] for r in where("runs", recipe=recipe, k=1) if r["ne"] > 1)
+    most = max(r["router_grad_norm_max"] for r in judged_on(recipe, 1) if r["ne"] > 1)
     assert (most > 0) == trains
     assert (f"{sentence}; its router trains, with gradients up to {most:.2g}." in text) == trains
 
@@ -100,21 +107,20 @@ def test_the_double_softmax(text: str) -> None:
     z = np.eye(10)[3]
     right = -math.log(math.exp(z[3]) / sum(math.exp(value) for value in z))
     wrong = -math.log(math.exp(z[5]) / sum(math.exp(value) for value in z))
-    base = mean([row["network_loss"] for row in where("runs", recipe="blog", ne=1)])
+    base = mean([row["network_loss"] for row in where("confirm/runs", recipe="blog", ne=1)])
     assert f"right one costs {right:.2f} nats, a sure and wrong one only {wrong:.2f}" in text
     assert f"the base models end at {base:.2f}." in text
 
 
 @pytest.mark.parametrize("recipe", ["blog", "logits"])
 def test_the_base(text: str, recipe: str) -> None:
-    found = [row["accuracy"] for row in where("runs", recipe=recipe, ne=1)]
+    base = where("confirm/runs", recipe=recipe, ne=1)
+    found = [row["accuracy"] for row in base]
     assert (
         f"The base of {recipe} is right on {mean(found):.1%} of the test images; its {len(found)} "
         f"seeds lie between {min(found):.1%} and {max(found):.1%}"
     ).replace("%", " %") in text
-    low = sum(
-        min(r[f"accuracy_{d}"] for d in range(10)) < 0.5 for r in where("runs", recipe=recipe, ne=1)
-    )
+    low = sum(min(row[f"accuracy_{digit}"] for digit in range(10)) < 0.5 for row in base)
     assert f"{recipe} : {low} of {len(found)} base models have a digit below 50 %" in text
 
 
@@ -164,7 +170,7 @@ SHAPES = {
 
 @pytest.mark.parametrize("name", SHAPES)
 def test_a_curve_rises_and_turns_only_where_it_does(
-    name: str, tables: Tables, tmp_path: Path
+    name: str, tables: Tables, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     heights, says, turns = SHAPES[name]
     runs = tables.runs
@@ -172,6 +178,8 @@ def test_a_curve_rises_and_turns_only_where_it_does(
     made_up = 0.9 + runs["lc"].map(dict(zip(LC, heights, strict=True))) / 100 + noise
     swept = (runs["recipe"] == "logits") & (runs["k"] == 2)
     runs = runs.assign(accuracy=runs["accuracy"].where(~swept, made_up))
+    nothing = [Figure(slug, one.title, None, "no drawing here") for slug, one in FIGURES.items()]
+    monkeypatch.setattr(page, "all_figures", lambda tables: nothing)
     shown = text_of_report(tables._replace(runs=runs), tmp_path, [])
     (sentence,) = re.findall(r"Under logits , mean over ne.*?The spread", shown)
     assert says in sentence

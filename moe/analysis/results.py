@@ -38,6 +38,7 @@ class Tables(NamedTuple):
     routers: runs of three recipes or more, each recipe at one lc for a k and ne, or no rows;
     router_study: the comparison that they are from, or None where they are this study's own;
     benchmark: what `make bench` found.
+    confirmed: these tables with the runs of the confirmatory study, where it has their cells.
     beyond: a study of other data, to compare with.
     diverged: the runs of runs and routers whose loss or weights are not finite; no table has them.
     """
@@ -56,7 +57,13 @@ class Tables(NamedTuple):
     settings: Settings = ()
     others: Sequence["Tables"] = ()
     router_study: RouterStudy | None = None
+    confirmed: "Tables | None" = None
     beyond: "Tables | None" = None
+
+    @property
+    def for_claims(self) -> "Tables":
+        """What to show where a claim of the source is at stake."""
+        return self.confirmed or self
 
     @property
     def all_runs(self) -> pd.DataFrame:

@@ -39,18 +39,14 @@ GRAINED = {
 
 class RouterStudy(NamedTuple):
     """select: the runs of phase one; chosen: a row for each router, ne and k; runs: of phase two,
-    at all settings; diverged: runs of phase two that are in no table."""
+    at all settings; main: `main_comparison` of these; diverged: runs of phase two that are in no
+    table."""
 
     select: pd.DataFrame
     chosen: pd.DataFrame
     runs: pd.DataFrame
+    main: pd.DataFrame
     diverged: list[Any]
-
-    @property
-    def main(self) -> pd.DataFrame:
-        """Of phase two the comparison itself: what was chosen, with experts of the usual width and
-        no capacity. Without the columns of settings other than lc."""
-        return main_comparison(self.runs, self.chosen)
 
 
 def read_router_study(folder: Path = ROUTERS_DIR) -> RouterStudy | None:
@@ -59,7 +55,8 @@ def read_router_study(folder: Path = ROUTERS_DIR) -> RouterStudy | None:
         return None
     select, _ = split(read_table(folder / "select.csv"))
     runs, diverged = split(read_table(folder / "runs.csv"))
-    return RouterStudy(select, pd.read_csv(folder / "chosen.csv"), runs, diverged)
+    chosen = pd.read_csv(folder / "chosen.csv")
+    return RouterStudy(select, chosen, runs, main_comparison(runs, chosen), diverged)
 
 
 def kept(runs: pd.DataFrame, more: tuple[str, ...] = ()) -> pd.DataFrame:
@@ -84,7 +81,8 @@ def choose(select: pd.DataFrame) -> pd.DataFrame:
 
 
 def main_comparison(runs: pd.DataFrame, chosen: pd.DataFrame) -> pd.DataFrame:
-    """The runs of phase two at the chosen settings, without capacity, at the width of most runs."""
+    """Of phase two the comparison itself: what was chosen, with experts of the usual width and no
+    capacity. Without the columns of settings other than lc."""
     width = runs["hidden"].mode().iloc[0]
     plain = runs[(runs["hidden"] == width) & np.isinf(runs["capacity_factor"])]
     of_chosen = plain.merge(chosen[[*CELL, *SETTING]], on=[*CELL, *SETTING])

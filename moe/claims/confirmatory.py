@@ -2,13 +2,13 @@
 
 from pathlib import Path
 
+from moe.analysis.confirmed import FIRST_SEED
 from moe.analysis.kept import read_kept, write_kept
 from moe.analysis.results import Tables
 from moe.study.params import Params
 from moe.study.tables import RESULTS_DIR
 
 CONFIRM_DIR = RESULTS_DIR / "confirm"
-FIRST_SEED = 1000  # no other study has this seed or a later one
 
 
 def write_confirm(study: Path, into: Path = CONFIRM_DIR) -> None:

@@ -82,7 +82,20 @@ def files_of(folder: Path) -> tuple[str, ...]:
 def _read(folder: Path) -> Arrays:
     """The files of a folder, mapped. Raises DataError if they are not a data set."""
     if files_of(folder) == ARRAY_FILES:
-        return Arrays(*(_mapped(folder / name) for name in ARRAY_FILES))
+        arrays = Arrays(*(_mapped(folder / name) for name in ARRAY_FILES))
+    else:
+        arrays = _images(folder)
+    labels = np.union1d(arrays.y_train, arrays.y_test)
+    gaps = set(range(int(labels.max(initial=0)))) - set(labels.tolist())
+    if gaps:
+        raise DataError(
+            f"{folder}: has labels up to {labels.max()}, but none is {min(gaps)}; labels are 0, 1, "
+            "… without a gap"
+        )
+    return arrays
+
+
+def _images(folder: Path) -> Arrays:
     parts = []
     for part in ("train", "t10k"):
         image = read_idx(folder / f"{part}-images-idx3-ubyte")

@@ -44,7 +44,7 @@ def with_base(table: pd.DataFrame, tables: Tables) -> tuple[pd.DataFrame, str]:
     return pd.concat(rows), where(both)
 
 
-@figure("accuracy-by-class", "Accuracy by class", order=6)
+@figure("accuracy-by-class", "Accuracy by class", order=6, for_claims=True)
 def accuracy_by_class(tables: Tables) -> Drawn:
     runs, at = with_base(tables.runs, tables)
     recipes = list(dict.fromkeys(runs["recipe"]))
@@ -108,7 +108,7 @@ def _bars(ax: Axes, means: pd.DataFrame, recipe: str, ne: int) -> None:
         error_bars(ax, x, bars, PER_CENT, elinewidth=0.8, ecolor=style.INK)
 
 
-@figure("confusion-of-the-base", "Confusion of the base model", order=7)
+@figure("confusion-of-the-base", "Confusion of the base model", order=7, for_claims=True)
 def confusion_of_the_base(tables: Tables) -> Drawn:
     of_recipe = {name: base(tables.confusion, name) for name in tables.recipes}
     of_recipe = {name: rows for name, rows in of_recipe.items() if len(rows)}

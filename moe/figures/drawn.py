@@ -10,6 +10,7 @@ import matplotlib as mpl
 import pandas as pd
 from matplotlib.figure import Figure as Drawing
 
+from moe.analysis.confirmed import study_text
 from moe.analysis.results import MissingCellsError, Tables
 from moe.figures.style import DPI, STYLE
 
@@ -61,14 +62,19 @@ class Declared(NamedTuple):
     title: str
     order: int
     make: Callable[[Tables], Drawn]
+    for_claims: bool = False
 
     def of(self, tables: Tables) -> Figure:
         """Draw it, or say what the study lacks."""
         if tables.runs.empty:
             return Figure(self.slug, self.title, None, "a run that did not diverge")
+        shown = tables.for_claims if self.for_claims else tables
         try:
             with own_style():
-                return Figure(self.slug, self.title, self.make(tables))
+                drawn = self.make(shown)
+            study = study_text(drawn.table, shown) if tables.confirmed and self.for_claims else ""
+            drawn = drawn._replace(caption=f"{drawn.caption} {study}".strip())
+            return Figure(self.slug, self.title, drawn)
         except MissingCellsError as missing:
             return Figure(self.slug, self.title, None, str(missing))
 
@@ -77,20 +83,22 @@ FIGURES: dict[str, Declared] = {}
 
 
 def figure(
-    slug: str, title: str, order: int = 100
+    slug: str, title: str, order: int = 100, for_claims: bool = False
 ) -> Callable[[Callable[[Tables], Drawn]], Callable[[Tables], Drawn]]:
     """Declare a function of this folder as a figure.
 
     slug: its file name, its link in the report, and its name in `ref`. order: where it stands among
-    the figures that the report's template does not place, smallest first. The function raises
-    MissingCellsError, which completes "Figure 5 needs …", for a study that it cannot draw.
+    the figures that the report's template does not place, smallest first. for_claims: whether it
+    is drawn from the confirmatory study, where that has the same cells: such a figure uses nothing
+    but runs and the confusion of base models. The function raises MissingCellsError, which
+    completes "Figure 5 needs …", for a study that it cannot draw.
     """
 
     def declare(make: Callable[[Tables], Drawn]) -> Callable[[Tables], Drawn]:
         known = FIGURES.get(slug)
         if known is not None and known.make.__module__ != make.__module__:
             raise ValueError(f"two figures are called {slug!r}")
-        FIGURES[slug] = Declared(slug, title, order, make)
+        FIGURES[slug] = Declared(slug, title, order, make, for_claims)
         return make
 
     return declare

@@ -16,7 +16,7 @@ LEAST_SHOWN = 0.03
 DROPPED = 0.5  # a base model drops a class when fewer of its images are right
 
 
-@figure("fingerprint", "Base models that drop a class", order=9)
+@figure("fingerprint", "Base models that drop a class", order=9, for_claims=True)
 def fingerprint(tables: Tables) -> Drawn:
     shares, overall = dropped_classes(tables)
     if shares.empty:

@@ -207,7 +207,7 @@ def _router_pictures(part: Any, tables: Tables, trial: Trial, named: bool) -> No
         axes[1, 0].set_ylabel("gets", fontsize=8.5)
 
 
-@figure("specialisation", "Specialisation", order=12)
+@figure("specialisation", "Specialisation", order=12, for_claims=True)
 def specialisation(tables: Tables) -> Drawn:
     at = usual_of(tables, tables.routing)
     runs = at_usual(tables.runs, at)

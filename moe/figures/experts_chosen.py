@@ -30,7 +30,7 @@ from moe.study.runs import exactly
 FREE = 1.05  # times the operations: more is worth a word
 
 
-@figure("effect-of-k", "Effect of k", order=5)
+@figure("effect-of-k", "Effect of k", order=5, for_claims=True)
 def effect_of_k(tables: Tables) -> Drawn:
     at = {recipe: _lc(tables, recipe) for recipe in in_order(tables.runs["recipe"])}
     shown = tables.recipes

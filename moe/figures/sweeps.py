@@ -5,6 +5,7 @@ from typing import Any
 import pandas as pd
 from matplotlib.axes import Axes
 
+from moe.analysis.confirmed import study_text
 from moe.analysis.results import (
     PER_CENT,
     Tables,
@@ -28,7 +29,7 @@ from moe.study.runs import exactly
 NO_COMMON_NE = "no ne that every lc has"
 
 
-@figure("effect-of-lc-on-accuracy", "Effect of lc on accuracy", order=2)
+@figure("effect-of-lc-on-accuracy", "Effect of lc on accuracy", order=2, for_claims=True)
 def effect_of_lc_on_accuracy(tables: Tables) -> Drawn:
     runs = lc_sweep(tables.runs, tables.recipes)
     recipes, keys = _recipes(runs), ["recipe", "lc"]
@@ -73,7 +74,8 @@ def effect_of_lc_on_network_loss(tables: Tables) -> Drawn:
 
 
 def _effect_on_loss(tables: Tables, column: str, label: str, what: str) -> Drawn:
-    runs = lc_sweep(tables.runs, tables.recipes)
+    at_the_end = tables.for_claims
+    runs = lc_sweep(at_the_end.runs, tables.recipes)
     history = lc_sweep(tables.history, tables.recipes)
     recipes, name = _recipes(runs), label.split(",")[0]
     by_ne = over_seeds(runs, ["recipe", "lc", "ne"], column)
@@ -101,9 +103,10 @@ def _effect_on_loss(tables: Tables, column: str, label: str, what: str) -> Drawn
         for recipe, of in ends.groupby("recipe", sort=False)
     )
     moves = f" Mean over ne at the end: {moves}." if moves else ""
+    study = _of_the_end(by_ne, at_the_end)
     return Drawn(
         f"{what} over ne at the end (above), and over epochs as the mean over ne (below); "
-        f"{_k(runs)}, 95 % bands over seeds.{moves}{_without(tables, recipes)}",
+        f"{_k(runs)}, 95 % bands over seeds.{moves}{study}{_without(tables, recipes)}",
         f"Lines of the {name} over ne and over epochs, one for each lc.{moves}",
         pd.concat([by_ne, by_epoch]),
         drawing,
@@ -112,7 +115,8 @@ def _effect_on_loss(tables: Tables, column: str, label: str, what: str) -> Drawn
 
 @figure("balance", "Balance", order=12)
 def balance(tables: Tables) -> Drawn:
-    runs = lc_sweep(tables.runs, tables.routing)
+    at_the_end = tables.for_claims
+    runs = lc_sweep(at_the_end.runs, tables.routing)
     history = lc_sweep(tables.history, tables.routing)
     recipes = _recipes(runs)
     worst = over_seeds(runs, ["recipe", "lc", "ne"], "max_violation")
@@ -145,7 +149,7 @@ def balance(tables: Tables) -> Drawn:
     return Drawn(
         f"How far the busiest expert is above the mean (MaxVio, over the whole test set), and how "
         f"many experts get no test image at all; {_k(runs)}, 95 % bands over seeds. {summary}"
-        f"{_without(tables, recipes)}",
+        f"{_of_the_end(worst, at_the_end)}{_without(tables, recipes)}",
         f"Lines of MaxVio and of dead experts over ne and epochs, one for each lc. {summary}",
         pd.concat(
             [
@@ -211,6 +215,12 @@ def _without(tables: Tables, recipes: list[str]) -> str:
     """Which recipes of the report a figure over lc leaves out."""
     absent = [name for name in tables.recipes if name not in recipes]
     return f" Not shown: {' and '.join(absent)}, without two lc to compare." if absent else ""
+
+
+def _of_the_end(drawn: pd.DataFrame, shown: Tables) -> str:
+    """Which study the panels that show the end of training are of; epochs are of this study."""
+    study = study_text(drawn, shown)
+    return f" {study.removesuffix('.')}, but over epochs of the exploratory one." if study else ""
 
 
 def sentence(text: str) -> str:

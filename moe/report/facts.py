@@ -11,6 +11,7 @@ from typing import Any
 
 import pandas as pd
 
+from moe.analysis.confirmed import FIRST_SEED
 from moe.analysis.recipe_comparison import at_most_experts, most_experts
 from moe.analysis.results import (
     PER_CENT,
@@ -41,7 +42,8 @@ DIGEST_SHOWN = 12  # characters
 def facts(tables: Tables, params: Params, claims: list[dict[str, Any]]) -> dict[str, Any]:
     """For the template; None or empty where the study has no such cells."""
     runs, dataset = tables.runs, tables.dataset
-    dropped = {row["recipe"]: row for row in dropped_classes(tables)[1].to_dict("records")}
+    shown = tables.for_claims
+    dropped = {row["recipe"]: row for row in dropped_classes(shown)[1].to_dict("records")}
     return {
         "dataset": dataset,
         "inputs": dataset.in_features or None,
@@ -50,6 +52,7 @@ def facts(tables: Tables, params: Params, claims: list[dict[str, Any]]) -> dict[
         "digest": study_digest(params)[:DIGEST_SHOWN],
         "tables": _digest_of(tables.folder / "runs.csv"),
         "runs": len(runs),
+        "confirmed": int((shown.runs["seed"] >= FIRST_SEED).sum()) if tables.confirmed else 0,
         "trials": len(runs.groupby(TRIAL_KEYS)),
         "experts": int(runs["ne"].sum()),
         "most_seeds": int(runs.groupby(TRIAL_KEYS)["seed"].nunique().max()) if len(runs) else 0,
@@ -57,15 +60,15 @@ def facts(tables: Tables, params: Params, claims: list[dict[str, Any]]) -> dict[
         "declared": {name: recipe_named(name) for name in in_order(runs["recipe"])},
         "best": _best(runs),
         "test_error": _test_error(tables),
-        "base": {recipe: _base(runs, recipe) for recipe in tables.recipes},
-        "lc": _lc(tables),
-        "k_1": _k_1(runs),
-        "slopes": _slopes(tables),
+        "base": {recipe: _base(shown.runs, recipe) for recipe in tables.recipes},
+        "lc": _lc(shown),
+        "k_1": _k_1(shown.runs),
+        "slopes": _slopes(shown),
         "dropped": dropped,
         "both_dropped": all(name in dropped for name in READINGS),
         "blog_drops_more": all(name in dropped for name in READINGS)
         and dropped["blog"]["low"] > dropped["logits"]["high"],
-        "double": _double_softmax(tables),
+        "double": _double_softmax(shown),
         "verdicts": _verdicts(claims),
         "kinds": {claim["verdict"]: claim["symbol"] for claim in claims},
         "routers": _routers(tables, params),

@@ -112,9 +112,8 @@ def share(row: pd.Series) -> str:
     return f"{mean:.2f} % [{low:.2f}, {high:.2f}]"
 
 
-def highest(study: RouterStudy, k: int) -> str:
+def highest(found: Ranking) -> str:
     """Which router has the highest mean, and which tie with it."""
-    found = ranking(study, k)
     text = f"{found.best} has the highest mean, {share(found.rows.iloc[0])}"
     ties = [f"{name} ({points(found.behind[name])})" for name in found.ties]
     if ties:
@@ -123,22 +122,22 @@ def highest(study: RouterStudy, k: int) -> str:
     return f"{text}, before {second} ({points(found.behind[second])})"
 
 
-def most_even(study: RouterStudy, k: int, measure: str = "max_violation_batch") -> pd.Series:
-    """The router with the lowest mean of a MaxVio."""
-    rows = ranking(study, k).rows
+def most_even(rows: pd.DataFrame, measure: str = "max_violation_batch") -> pd.Series:
+    """Of a ranking's rows the router with the lowest mean of a MaxVio."""
     return rows.loc[rows[measure].idxmin()]
 
 
 def front(study: RouterStudy) -> str:
     parts = []
     for k in (1, 2):
-        edge = answers.on_the_front(ranking(study, k).rows)
+        found = ranking(study, k)
+        edge = answers.on_the_front(found.rows)
         names = [
             f"{r['recipe']} ({PER_CENT * r['accuracy']:.2f} %, MaxVio {r['max_violation']:.2f})"
             for r in edge.to_dict("records")
         ]
         even = [
-            f"{most_even(study, k, name)['recipe']} ({most_even(study, k, name)[name]:.2f}) {where}"
+            f"{most_even(found.rows, name)['recipe']} ({found.rows[name].min():.2f}) {where}"
             for name, where in (
                 ("max_violation", "on the test set"),
                 ("max_violation_batch", "in a training batch"),
@@ -146,7 +145,7 @@ def front(study: RouterStudy) -> str:
             )
         ]
         parts.append(
-            f"With ne = {MOST_NE} and k = {k}, {highest(study, k)}. By their means, no router "
+            f"With ne = {MOST_NE} and k = {k}, {highest(found)}. By their means, no router "
             f"beats {listed(names)} in both accuracy and balance on the test set. MaxVio is "
             f"lowest under {listed(even)}."
         )
@@ -315,7 +314,7 @@ def purposes(study: RouterStudy) -> list[str]:
     """Which router for which purpose, in Markdown: a line each."""
     lines = []
     for k, title in ((2, "Two experts an input"), (1, "One expert an input")):
-        lines.append(f"**{title}, the most accurate**: {highest(study, k)}.")
+        lines.append(f"**{title}, the most accurate**: {highest(ranking(study, k))}.")
     found = ranking(study, 2)
     level = found.rows[found.rows["recipe"].isin([found.best, *found.ties])]
     even = level.loc[level["max_violation_batch"].idxmin()]
@@ -335,7 +334,7 @@ def purposes(study: RouterStudy) -> list[str]:
             f"{other['recipe']} is the most even, {other['max_violation_batch']:.2f} in a "
             f"training batch and {other['max_violation']:.2f} on the test set."
         )
-    flat = most_even(study, 2)
+    flat = most_even(ranking(study, 2).rows)
     cost = found.behind.get(str(flat["recipe"]))
     price = f"it is {points(cost)} from {found.best}" if cost else "and the most accurate"
     is_level = ", a tie" if cost and cost.is_tie else ""
