@@ -182,7 +182,7 @@ class MoE(nn.Module):
         )
 
     def _router_inputs(
-        self, x: Float[Tensor, "B D"], draws: Float[Tensor, "B E"] | None = None
+        self, x: Float[Tensor, "*S B D"], draws: Float[Tensor, "*S B E"] | None = None
     ) -> RouterInputs:
         logits = self._router_product(self.router, x)
         if draws is None and self.training and self.recipe.draws:
@@ -200,7 +200,9 @@ class MoE(nn.Module):
             self.knob,
         )
 
-    def _router_product(self, router: nn.Linear, x: Float[Tensor, "B D"]) -> Float[Tensor, "B E"]:
+    def _router_product(
+        self, router: nn.Linear, x: Float[Tensor, "*S B D"]
+    ) -> Float[Tensor, "*S B E"]:
         """x · W in float32 or, if the weights are, in float64."""
         weight = router.weight if self.recipe.trains_router else router.weight.detach()
         dtype = torch.promote_types(weight.dtype, torch.float32)
@@ -259,13 +261,11 @@ def initial_weights(
 def _one_expert(
     rng: np.random.Generator, in_features: int, hidden: int, out_features: int
 ) -> tuple[np.ndarray, ...]:
-    def uniform(*shape: int, fan_in: int) -> np.ndarray:
-        return rng.uniform(-1, 1, shape) / math.sqrt(fan_in)
-
-    return (
-        uniform(in_features, fan_in=in_features),
-        uniform(in_features, hidden, fan_in=in_features),
-        uniform(hidden, fan_in=in_features),
-        uniform(hidden, out_features, fan_in=hidden),
-        uniform(out_features, fan_in=hidden),
+    shapes = (  # with the fan_in of each: router row, w1, b1, w2, b2
+        ((in_features,), in_features),
+        ((in_features, hidden), in_features),
+        ((hidden,), in_features),
+        ((hidden, out_features), hidden),
+        ((out_features,), hidden),
     )
+    return tuple(rng.uniform(-1, 1, shape) / math.sqrt(fan_in) for shape, fan_in in shapes)

@@ -12,7 +12,13 @@ import queue
 import signal
 import threading
 from collections.abc import Callable, Generator, Sequence
-from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, ThreadPoolExecutor, wait
+from concurrent.futures import (
+    FIRST_COMPLETED,
+    Future,
+    ProcessPoolExecutor,
+    ThreadPoolExecutor,
+    wait,
+)
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing.connection import wait as wait_for_end
 from typing import Any, Literal, TypeVar
@@ -55,12 +61,7 @@ def in_workers(
     pool = ProcessPoolExecutor(workers, context, _start, (messages,))
     try:
         running = {pool.submit(_work, function, task): task for task in tasks}
-        while running:
-            done, _ = wait(running, POLL_SECONDS, FIRST_COMPLETED)
-            while not messages.empty():
-                on_message(messages.get())
-            for future in done:
-                yield running.pop(future), future.result()
+        yield from _as_completed(running, messages, on_message)
     except BrokenProcessPool:
         raise UserError(
             "a worker process was killed (out of memory?): finished runs are kept; run the same "
@@ -99,16 +100,23 @@ def in_threads(
     pool = ThreadPoolExecutor(min(workers, len(tasks)))
     try:
         running = {pool.submit(work, task): task for task in tasks}
-        while running:
-            done, _ = wait(running, POLL_SECONDS, FIRST_COMPLETED)
-            while not messages.empty():
-                on_message(messages.get())
-            for future in done:
-                yield running.pop(future), future.result()
+        yield from _as_completed(running, messages, on_message)
     finally:
         stopped.set()
         pool.shutdown(wait=True, cancel_futures=True)
         torch.set_num_threads(threads)
+
+
+def _as_completed(
+    running: dict[Future[Result], Task], messages: Any, on_message: Send
+) -> Generator[tuple[Task, Result], None, None]:
+    """(task, result) as each finishes; messages are passed on as they come."""
+    while running:
+        done, _ = wait(running, POLL_SECONDS, FIRST_COMPLETED)
+        while not messages.empty():
+            on_message(messages.get())
+        for future in done:
+            yield running.pop(future), future.result()
 
 
 def single_thread() -> None:
