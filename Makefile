@@ -72,7 +72,7 @@ repro: check ## run the study of params.yaml: train, evaluate, analyze, report, 
 confirm: $(READY) ## run the confirmatory study, 11,780 runs; writes results/confirm
 	$(call run_copy,confirm,analyze)
 	@python -m stages.confirm
-	$(call run_copy,confirm)
+	$(call run_copy,confirm,report)
 
 routers: $(READY) ## compare all routers in two phases, 2,990 runs; writes results/routers
 	$(call run_copy,routers-select,analyze)
@@ -92,8 +92,13 @@ report: check ## render the report from the tables in results/, without training
 ui: $(READY) ## compare trials and runs in MLflow, on 127.0.0.1; PORT=5000
 	@python -m stages.ui --port $(or $(PORT),5000)
 
-track: check ## bring MLflow up to date with the results
+track: check ## bring MLflow up to date; STUDY=confirm for another study
+ifdef STUDY
+	@test -f studies/$(STUDY).yaml || { echo "STUDY=$(STUDY): studies/ has no $(STUDY).yaml" >&2; exit 2; }
+	$(call run_copy,$(STUDY),track)
+else
 	@dvc repro --single-item --force track
+endif
 
 ##@ Disk space
 

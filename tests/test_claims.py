@@ -241,11 +241,13 @@ def test_a_claim_that_holds_is_reproduced(claim: str) -> None:
     assert {r["verdict"] for r in results_of(claim, HOLDS[claim])} == {"reproduced"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("claim", FAILS)
 def test_a_claim_that_fails_is_contradicted(claim: str) -> None:
     assert {r["verdict"] for r in results_of(claim, FAILS[claim])} == {"contradicted"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("claim", OPEN)
 def test_a_claim_on_its_margin_is_not_decided(claim: str) -> None:
     """And promises nothing of more seeds."""

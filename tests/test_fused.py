@@ -124,6 +124,7 @@ def test_the_same_with_limited_capacity_and_z_loss(recipe: str, mnist_5k: Datase
     assert (free.history[:, HISTORY.index("dropped")] == 0).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_a_run_does_not_depend_on_its_shard_mates(recipe: str, mnist_5k: Dataset) -> None:
     runs = runs_of(recipe)

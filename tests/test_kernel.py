@@ -167,6 +167,7 @@ def test_capacity_and_z_loss_are_of_some_recipes(mnist_5k: Dataset, cache: Path)
         assert_same_bits(*(kernel.train(run, mnist_5k, s, cache=cache) for s in (limited, free)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("recipe", kernel.RECIPES)
 def test_the_history_is_that_of_the_fused_engine(
     recipe: str, mnist_5k: Dataset, cache: Path
@@ -264,6 +265,7 @@ def test_progress_is_told_after_each_epoch(mnist_5k: Dataset, cache: Path) -> No
 # --- instruction sets
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("level", kernel.LEVELS)
 def test_each_instruction_set_trains_like_the_best(
     level: str, odd: Dataset, cache: Path, monkeypatch: pytest.MonkeyPatch

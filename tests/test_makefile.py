@@ -145,6 +145,13 @@ def test_python_s_own_variables_do_not_reach_our_python(folder: Folder) -> None:
     assert calls[0] == "||1|-m venv .venv"
 
 
+def test_a_study_that_is_not_there_is_refused_in_one_line(folder: Folder) -> None:
+    done, _ = folder.make("track", "STUDY=nope")
+    assert done.returncode == 2
+    assert "STUDY=nope: studies/ has no nope.yaml\n" in done.stderr
+    assert not (folder.path / ".work").exists()
+
+
 def test_help_lists_every_target_once_under_a_heading() -> None:
     done = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True, check=True)
     listed = re.findall(r"^  make ([a-z-]+) +\S", done.stdout, re.MULTILINE)

@@ -76,7 +76,7 @@ def _reason(error: Exception) -> str:
 def command() -> str:
     """What tracks the study of this folder, which may be a copy of the pipeline."""
     here = Path.cwd()
-    return f"make {here.name}" if here.parent.name == ".work" else "make track"
+    return f"make track STUDY={here.name}" if here.parent.name == ".work" else "make track"
 
 
 def _configured_uri() -> str:
