@@ -43,7 +43,7 @@ def analyze() -> None:
     from moe.study.params import read_params
     from moe.study.progress import runs_of_a_study, shown
     from moe.study.schema import check_columns
-    from moe.study.tables import RESULTS_DIR, joined, read_table, write_table
+    from moe.study.tables import PICTURES_DIR, RESULTS_DIR, joined, read_table, write_table
     from moe.study.workers import in_workers, worker_count
 
     params = read_params()
@@ -83,6 +83,8 @@ def analyze() -> None:
     METRICS_FILE.write_text(json.dumps(metrics, indent=2) + "\n")
 
     digits = pictures.draw_digits(data, params.analyze.pictured_digits)
+    if not data.image_shape:  # DVC warns of an output folder that is empty
+        (PICTURES_DIR / "README.md").write_text("The samples of this data set are no images.\n")
     write_table(pictures.gates_of(digits, seeds[0]), RESULTS_DIR / "digits.csv")
 
 

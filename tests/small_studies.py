@@ -63,11 +63,13 @@ def write_data(data: Dataset, folder: Path) -> None:
         write_idx(folder / f"{part}-labels-idx1-ubyte", labels[rows])
 
 
-def write_params(folder: Path, sweeps: list[dict[str, Any]], **train: Any) -> Params:
+def write_params(
+    folder: Path, sweeps: list[dict[str, Any]], dataset: str = "mnist-5k", **train: Any
+) -> Params:
     """A valid params.yaml, as `python -m stages.check` would take it."""
     yaml = YAML()
     tree = yaml.load(ROOT / "params.yaml")
-    tree["data"]["dataset"] = "mnist-5k"
+    tree["data"]["dataset"] = dataset
     tree["sweeps"] = [{"name": f"sweep {i}", "seeds": 2, **s} for i, s in enumerate(sweeps)]
     tree["train"] |= {"epochs": 1, "batch_size": 50, "hidden": 4, **train}
     tree["analyze"] |= {"pictured_digits": 10, "null_tables": 2}
@@ -123,7 +125,11 @@ def render(
     (folder / TEMPLATE_DIR).symlink_to(ROOT / TEMPLATE_DIR)
     write_data(data, folder / "data")
     monkeypatch.chdir(folder)
-    params = write_params(folder, sweeps, **settings)
+    return whole(write_params(folder, sweeps, **settings), monkeypatch)
+
+
+def whole(params: Params, monkeypatch: pytest.MonkeyPatch) -> Rendered:
+    """Every stage but download, in the current folder; warnings are errors."""
     train(params)
     with warnings.catch_warnings():
         warnings.simplefilter("error")

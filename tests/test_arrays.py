@@ -1,5 +1,6 @@
 """Data sets of a user's own: what is refused, and what is trained on them."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -10,13 +11,16 @@ from PIL import Image
 from sklearn.datasets import load_digits
 
 from moe.analysis.expert_images import draw_digits
+from moe.claims import CLAIMS
 from moe.data.arrays import Arrays, checked, checked_names, write_arrays
 from moe.data.dataset import Dataset
 from moe.data.download import fetch
 from moe.data.sets import DATASETS, dataset_named
 from moe.engine import HISTORY, fused, kernel
+from moe.report.page import TEMPLATE_DIR
 from moe.study.train_settings import Train
 from stages.check import forget_changed_data
+from tests.small_studies import ROOT, assert_says_no_nan, whole, write_params
 from tests.test_fused import CPU, train_alone
 from tests.test_kernel import TOLERANCE, assert_close, run_of
 
@@ -259,6 +263,32 @@ def test_digits_are_stratified_and_real(tmp_path: Path) -> None:
     ours_sorted = sorted(map(tuple, np.column_stack([levels, labels]).tolist()))
     theirs = sorted(map(tuple, np.column_stack([found.data, found.target]).astype(int).tolist()))
     assert [a for a, b in zip(ours_sorted, theirs, strict=True) if a != b] == []
+
+
+def test_a_report_on_a_table_does_not_speak_of_images(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    np.savez("flowers.npz", **flowers()._asdict(), class_names=["rose", "tulip", "lily"])
+    fetch("flowers.npz", folder / "data", folder)
+    Path("reports").mkdir()
+    Path(TEMPLATE_DIR).symlink_to(ROOT / TEMPLATE_DIR)
+    sweeps = [{"recipe": ["blog", "logits"], "ne": [1, 2, 4], "k": [1, 2], "lc": [0, 1]}]
+    rendered = whole(write_params(folder, sweeps, "flowers.npz", batch_size=20), monkeypatch)
+    assert_says_no_nan(rendered)
+    assert "the weakest class of the blog base is" in rendered.texts.lower()
+    assert "4 → 4 → 3" in rendered.texts
+    # What the source says of images stays as it is, and so does what needs them.
+    source = [*(claim.words for claim in CLAIMS), *(claim.quote for claim in CLAIMS)]
+    source += [claim.measured for claim in CLAIMS] + [claim.margin for claim in CLAIMS]
+    own = rendered.texts
+    for text in (
+        *source,
+        "needs inputs that are images",
+        "6 for many digits",
+        "of their images went",
+    ):
+        own = own.replace(" ".join(text.split()), "")
+    assert re.findall(r".{30}\b(?:images?|digits?)\b.{30}", own) == []
 
 
 def test_pictures_are_drawn_of_images_alone(folder: Path) -> None:

@@ -36,6 +36,21 @@ class DatasetInfo:
     inputs: int = 0
 
     @property
+    def sample(self) -> str:
+        """What one input is called in texts."""
+        return "image" if self.image_shape else "sample"
+
+    @property
+    def samples(self) -> str:
+        """What several inputs are called."""
+        return f"{self.sample}s"
+
+    @property
+    def a_sample(self) -> str:
+        """With its article."""
+        return "an image" if self.image_shape else "a sample"
+
+    @property
     def in_features(self) -> int:
         """Numbers in a sample, D."""
         return math.prod(self.image_shape) if self.image_shape else self.inputs

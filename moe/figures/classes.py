@@ -128,14 +128,14 @@ def confusion_of_the_base(tables: Tables) -> Drawn:
     _error_scale(drawing, image, axes, tables)
     label = int(np.argmin([weakest[name] for name in tables.accuracies]))
     item, name = tables.dataset.item, tables.dataset.class_names[label]
-    share = f"{weakest[tables.accuracies[label]]:.0%} of the images of {item} {name}"
+    samples = tables.dataset.samples
+    share = f"{weakest[tables.accuracies[label]]:.0%} of the {samples} of {item} {name}"
     return Drawn(
-        f"Test images by true {item} (row) and prediction (column), of models with one expert, "
+        f"Test {samples} by true {item} (row) and prediction (column), of models with one expert, "
         f"mean over seeds; the diagonal, what is right, is pale, so that the errors show: the "
-        f"brighter, "
-        f"the larger the share of the {item}'s images (counts below {FEWEST_SHOWN} are left out). "
-        f"On the right, of the {first} models, the one whose weakest {item} is weakest: it is "
-        f"right on {share}.",
+        f"brighter, the larger the share of the {item}'s {samples} (counts below {FEWEST_SHOWN} "
+        f"are left out). On the right, of the {first} models, the one whose weakest {item} is "
+        f"weakest: it is right on {share}.",
         f"Confusion matrices of base models. The one on the right, seed {weakest['seed']} of "
         f"{first}, is right on {share}.",
         _as_table(panels, tables),
@@ -177,16 +177,16 @@ def confusion_of_experts(tables: Tables) -> Drawn:
             class_axes(below, tables, f"ne = {ne} less base", is_first, is_last)
         _error_scale(drawing, image, lines[:1], tables)
         bar = drawing.colorbar(change, ax=lines[1:], fraction=0.028, pad=0.01)
-        bar.set_label("images more (red), less (blue)")
+        bar.set_label(f"{tables.dataset.samples} more (red), less (blue)")
         bar.outline.set_visible(False)
         largest.append(_largest_change(counts[max(counts)] - of_base, recipe, max(counts), tables))
     item = tables.dataset.item
     return Drawn(
-        f"Test images by true {item} and prediction, mean over seeds, {at}, on the "
-        f"scale of {ref('confusion-of-the-base')}; below each, what changes against the base of "
-        f"the same recipe: red is more, blue less. Off the diagonal, blue is an error that the "
-        f"experts "
-        f"make less often. Numbers below {FEWEST_SHOWN} are left out here, not in the table.",
+        f"Test {tables.dataset.samples} by true {item} and prediction, mean over seeds, {at}, on "
+        f"the scale of {ref('confusion-of-the-base')}; below each, what changes against the base "
+        f"of the same recipe: red is more, blue less. Off the diagonal, blue is an error that the "
+        f"experts make less often. Numbers below {FEWEST_SHOWN} are left out here, not in the "
+        f"table.",
         f"Confusion matrices for ne = {', '.join(map(str, sizes))} and their differences from the "
         f"base. {sentence('; '.join(largest))}",
         _as_table(panels, tables),
@@ -231,7 +231,7 @@ def _largest_change(change: np.ndarray, recipe: str, ne: int, tables: Tables) ->
         return f"{recipe} at ne = {ne} makes no error less often"
     return (
         f"{recipe} at ne = {ne} takes {names[true]} for {names[predicted]} less often, by "
-        f"{-off.min():.0f} images"
+        f"{-off.min():.0f} {tables.dataset.samples}"
     )
 
 

@@ -21,7 +21,7 @@ def fingerprint(tables: Tables) -> Drawn:
     shares, overall = dropped_classes(tables)
     if shares.empty:
         raise MissingCellsError("one expert, ne = 1")
-    item, items = tables.dataset.item, tables.dataset.items
+    item, items, samples = tables.dataset.item, tables.dataset.items, tables.dataset.samples
     drawing = Drawing(figsize=(style.WIDTH, 6.4), layout="constrained")
     upper, lower = np.ravel(drawing.subfigures(2, 1, height_ratios=[1, 1.55]))
     _weakest(upper.subplots(), tables, overall)
@@ -48,11 +48,11 @@ def fingerprint(tables: Tables) -> Drawn:
     )
     return Drawn(
         f"Above, a dot for each base model: the accuracy of its weakest {item}. A model drops a "
-        f"{item} when less than half of its images are right: {summary}. Below, on the left, which "
-        f"{items} are dropped how often, with 95 % intervals; on the right what their images are "
-        f"taken for (pale rows: no model drops that {item}).",
+        f"{item} when less than half of its {samples} are right: {summary}. Below, on the left, "
+        f"which {items} are dropped how often, with 95 % intervals; on the right what their "
+        f"{samples} are taken for (pale rows: no model drops that {item}).",
         f"A dot for each base model at its weakest {item}'s accuracy, how often each {item} is "
-        f"dropped, and what its images are taken for. {summary}.",
+        f"dropped, and what its {samples} are taken for. {summary}.",
         shares.assign(
             label=[tables.dataset.class_names[label] for label in shares["label"]]
         ).rename(columns={"label": item}),

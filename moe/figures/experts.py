@@ -80,9 +80,9 @@ def who_gets_what(tables: Tables) -> Drawn:
     clear = _clearest(table, tables)
     sums = " or ".join(map(str, sorted({cell.k for cell in at.values()})))
     return Drawn(
-        f"The share of each {item}'s test images that each expert sees ({where(at)}, the first "
-        f"seed; a row sums to k, {sums}, unless an expert was full). Experts have no order of "
-        f"their own: "
+        f"The share of each {item}'s test {tables.dataset.samples} that each expert sees "
+        f"({where(at)}, the first seed; a row sums to k, {sums}, unless an expert was full). "
+        f"Experts have no order of their own: "
         f"they are sorted by the {item} they take the largest share of, and keep their number. "
         f"Bright cells are specialists. {clear}",
         f"Heatmaps of {item} by expert, one for each number of experts. {clear}",
@@ -241,10 +241,11 @@ def specialisation(tables: Tables) -> Drawn:
         for most in [int(of["ne"].max())]
     )
     return Drawn(
-        f"How much an image's expert tells of its {item} (normalised mutual information, less that "
-        f"of random tables with the same margins), over how many experts a {item} is spread, and "
-        f"how many {items} an expert sees; {where(at)}, 95 % bands over seeds. The dotted lines "
-        f"are what k and {len(tables.classes)} {items} force or allow. {sentence(summary)}",
+        f"How much the expert of {tables.dataset.a_sample} tells of its {item} (normalised mutual "
+        f"information, less that of random tables with the same margins), over how many experts a "
+        f"{item} is spread, and how many {items} an expert sees; {where(at)}, 95 % bands over "
+        f"seeds. The dotted lines are what k and {len(tables.classes)} {items} force or allow. "
+        f"{sentence(summary)}",
         f"Three panels over the number of experts. {sentence(summary)}",
         pd.concat(parts),
         drawing,
@@ -262,6 +263,7 @@ def coactivation(tables: Tables) -> Drawn:
     columns = max(map(len, sizes.values()))
     drawing, axes = canvas(len(at), columns, 2.9 * len(at))
     rows, image, pairs = [], None, []
+    samples = tables.dataset.samples
     for line, (recipe, cell) in zip(axes, at.items(), strict=True):
         for ax in line[len(sizes[recipe]) :]:
             empty(ax, "")
@@ -286,15 +288,15 @@ def coactivation(tables: Tables) -> Drawn:
     bar.outline.set_visible(False)
     share, a, b, recipe, ne = max(pairs)
     closest = (
-        f"The closest pair: of the images that expert {a} of {ne} sees under {recipe}, {share:.0%} "
-        f"go to expert {b} as well."
+        f"The closest pair: of the {samples} that expert {a} of {ne} sees under {recipe}, "
+        f"{share:.0%} go to expert {b} as well."
     )
     return Drawn(
-        "P(expert b | expert a): of the test images that a sees, the share that b sees too; "
+        f"P(expert b | expert a): of the test {samples} that a sees, the share that b sees too; "
         f"{where(at)}, the first seed, experts in the order of {ref('who-gets-what')}. Each row "
         f"sums to k − 1: a bright cell is a pair that works together, a dark row an expert without "
-        f"images. {closest}",
-        f"Heatmaps of how often two experts see the same image. {closest}",
+        f"{samples}. {closest}",
+        f"Heatmaps of how often two experts see the same {tables.dataset.sample}. {closest}",
         pd.DataFrame(rows),
         drawing,
         dense=True,

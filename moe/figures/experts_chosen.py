@@ -168,7 +168,7 @@ def capacity_and_compute(tables: Tables) -> Drawn:
     counted = cells(accuracy, recipe=widest).sort_values("ne")
     for column, name, line, marker in (
         ("parameters", "parameters", "-", "o"),
-        ("flops", "FLOPs per image", "--", "s"),
+        ("flops", f"FLOPs per {tables.dataset.sample}", "--", "s"),
     ):
         left.plot(counted["ne"], counted[column], line, color=style.INK, marker=marker, label=name)
     ne_axis(left, list(counted["ne"]))
@@ -187,7 +187,7 @@ def capacity_and_compute(tables: Tables) -> Drawn:
         axis.set_minor_formatter(NullFormatter())
     right.set(title="accuracy over size", xlabel="parameters", ylabel="test accuracy, %")
     right.legend(loc="lower right")
-    grown = _grown(counted)
+    grown = _grown(counted, tables.dataset.sample)
     blue = " Blue points are the base;" if len(base) else ""
     return Drawn(
         f"At {where(at)}{' (1 for one expert)' if len(base) else ''}. {grown}{blue} 95 % bands "
@@ -198,7 +198,7 @@ def capacity_and_compute(tables: Tables) -> Drawn:
     )
 
 
-def _grown(counted: pd.DataFrame) -> str:
+def _grown(counted: pd.DataFrame, sample: str) -> str:
     """How parameters and operations grow, from the fewest experts with a choice to the most."""
     many = counted[counted["ne"] > 1]
     small = (many if len(many) > 1 else counted).iloc[0]
@@ -209,6 +209,6 @@ def _grown(counted: pd.DataFrame) -> str:
     dear = ": with experts as small as these the router is not free" if flops > FREE else ""
     return sentence(
         f"from {small['ne']} to {large['ne']} experts the parameters grow "
-        f"{large['parameters'] / small['parameters']:.1f} times and the operations per image "
+        f"{large['parameters'] / small['parameters']:.1f} times and the operations per {sample} "
         f"{flops:.2f} times{dear}"
     )

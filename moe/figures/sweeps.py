@@ -129,7 +129,7 @@ def balance(tables: Tables) -> Drawn:
         plot_lines(first, cells(worst, recipe=recipe), "ne", "lc", colors, "lc = {}")
         first.set(title=f"{recipe}: imbalance", ylabel="MaxVio (0: even)")
         plot_lines(second, cells(dead, recipe=recipe), "ne", "lc", colors)
-        second.set(title=f"{recipe}: dead experts", ylabel="without an image")
+        second.set(title=f"{recipe}: dead experts", ylabel=f"without {tables.dataset.a_sample}")
         _over_epochs(third, cells(epochs, recipe=recipe), colors)
         third.set_title(f"{recipe}: in training, mean over ne")
         if third.axison:
@@ -148,7 +148,8 @@ def balance(tables: Tables) -> Drawn:
     )
     return Drawn(
         f"How far the busiest expert is above the mean (MaxVio, over the whole test set), and how "
-        f"many experts get no test image at all; {_k(runs)}, 95 % bands over seeds. {summary}"
+        f"many experts get no test {tables.dataset.sample} at all; {_k(runs)}, 95 % bands over "
+        f"seeds. {summary}"
         f"{_of_the_end(worst, at_the_end)}{_without(tables, recipes)}",
         f"Lines of MaxVio and of dead experts over ne and epochs, one for each lc. {summary}",
         pd.concat(

@@ -34,6 +34,7 @@ def write_explorer(tables: Tables, template: Path, path: Path) -> None:
         ["common.css", "explorer.css"],
         script=["common.js", *(f"explorer/{name}.js" for name in SCRIPTS)],
         dataset=tables.dataset.title,
+        sample=tables.dataset.sample,
     )
     path.write_text(html, encoding="utf-8")
 
@@ -49,6 +50,7 @@ def explorer_data(tables: Tables) -> dict[str, Any]:
         "dataset": tables.dataset.title,
         "item": tables.dataset.item,
         "items": tables.dataset.items,
+        "sample": tables.dataset.sample,
         "classNames": list(tables.dataset.class_names),
         "imageShape": list(tables.dataset.image_shape or ()),
         "recipes": in_order(tables.all_runs["recipe"]),

@@ -92,7 +92,14 @@ function baseOf(trial) {
 }
 
 /** A class name of a few letters. */
-const brief = (d) => (NAMES_OF[d].length > 3 ? `${NAMES_OF[d].slice(0, 2)}.` : NAMES_OF[d]);
+const LETTER = 7; // pixels, about
+const LONGEST_NAME = 11; // letters before a row
+
+/** The name of a class, cut to a width in pixels. */
+function brief(d, width) {
+  const most = Math.max(2, Math.floor(width / LETTER));
+  return NAMES_OF[d].length > most ? `${NAMES_OF[d].slice(0, most - 1)}.` : NAMES_OF[d];
+}
 
 function showBars(trial) {
   const base = baseOf(trial), ours = pick(trial, trial.classes);
@@ -123,7 +130,7 @@ function showBars(trial) {
       whisker(x + 0.2 * wide, base.classes.map((c) => c[d])));
     shapes.push(bar(x + 0.43 * wide, ours[d], { fill: "url(#hatch)", "data-digit": d, "data-accuracy": ours[d] }, `${data.item} ${NAMES_OF[d]}: ${percent(ours[d])}`));
     if (state.seed === "mean" && trial.seeds.length > 1) shapes.push(whisker(middle, trial.classes.map((c) => c[d])));
-    shapes.push(shape("text", { x: x + 0.42 * wide, y: 222, "text-anchor": "middle" }, brief(d)));
+    shapes.push(shape("text", { x: x + 0.42 * wide, y: 222, "text-anchor": "middle" }, brief(d, wide)));
   }
   draw("bars", width, 226, `Accuracy by ${data.item}, in per cent: ${ours.map((value, d) => `${NAMES_OF[d]}: ${percent(value)}`).join(", ")}`, shapes);
 }
@@ -132,23 +139,24 @@ const BRIGHTEST_ERROR = 0.1; // of a digit's images, as in the report's figures
 
 function showConfusion(trial) {
   const counts = pick(trial, trial.confusion), shapes = [], worst = { n: 0 };
-  const width = room($("confusion")), wide = (width - 22) / COUNT, high = 22 + 22 * COUNT;
+  const left = Math.max(20, 6 + LETTER * Math.min(LONGEST_NAME, Math.max(...NAMES_OF.map((name) => name.length))));
+  const width = room($("confusion")), wide = (width - left - 2) / COUNT, high = 22 + 22 * COUNT;
   for (const row of LABELS) {
     const total = LABELS.reduce((sum, c) => sum + counts[COUNT * row + c], 0);
-    shapes.push(shape("text", { x: 14, y: 35 + 22 * row, "text-anchor": "end" }, brief(row)),
-      shape("text", { x: 20 + wide * (row + 0.5), y: 13, "text-anchor": "middle" }, brief(row)));
+    shapes.push(shape("text", { x: left - 6, y: 35 + 22 * row, "text-anchor": "end" }, brief(row, left)),
+      shape("text", { x: left + wide * (row + 0.5), y: 13, "text-anchor": "middle" }, brief(row, wide)));
     for (const column of LABELS) {
       const n = counts[COUNT * row + column], share = Math.min(1, n / (total || 1) / BRIGHTEST_ERROR), right = row === column;
       if (!right && n > worst.n) Object.assign(worst, { n, row, column });
-      const cell = shape("rect", { x: 20 + wide * column, y: 20 + 22 * row, width: wide - 1, height: 21,
+      const cell = shape("rect", { x: left + wide * column, y: 20 + 22 * row, width: wide - 1, height: 21,
         fill: right ? "var(--right)" : shade(share), "data-digit": row });
       shapes.push(titled(cell, `${NAMES_OF[row]} taken for ${NAMES_OF[column]}: ${n.toFixed(0)} of ${total.toFixed(0)}`));
-      if (n >= 0.5) shapes.push(shape("text", { x: 20 + wide * (column + 0.5), y: 35 + 22 * row, "text-anchor": "middle",
+      if (n >= 0.5) shapes.push(shape("text", { x: left + wide * (column + 0.5), y: 35 + 22 * row, "text-anchor": "middle",
         style: `fill:${right ? INK : onShade(share)};pointer-events:none`, "data-count": `${row},${column}` }, n.toFixed(0)));
     }
   }
-  const most = worst.n > 0 ? `Most often ${NAMES_OF[worst.row]} is taken for ${NAMES_OF[worst.column]}` : "No image is taken for another";
-  $("confusion-note").textContent = `Test images, a row for each true ${data.item}, a column for each prediction${state.seed === "mean" && trial.seeds.length > 1 ? ", mean over seeds" : ""}. `
+  const most = worst.n > 0 ? `Most often ${NAMES_OF[worst.row]} is taken for ${NAMES_OF[worst.column]}` : `No ${data.sample} is taken for another`;
+  $("confusion-note").textContent = `Test ${data.sample}s, a row for each true ${data.item}, a column for each prediction${state.seed === "mean" && trial.seeds.length > 1 ? ", mean over seeds" : ""}. `
     + `The diagonal is right; the brighter, the more errors. ${most}.`;
   draw("confusion", width, high, `Confusion matrix. ${most}, ${worst.n.toFixed(0)} times`, shapes);
 }

@@ -20,12 +20,12 @@ function showExperts(trial) {
   const experts = shownExperts(trial), seed = shownSeed(trial);
   const gates = new Map(seed === data.picturedSeed ? gatesOf(trial) : []);
   $("experts-note").textContent = `Seed ${seed}${state.seed === "mean" ? " (experts of different seeds have nothing in common to average)" : ""}. `
-    + `Numbers: of each ${data.item}'s test images, the per cent that the expert sees`
-    + (trial.k > 1 ? `; a row sums to ${100 * trial.k}, since each image goes to ${trial.k}.` : ".")
+    + `Numbers: of each ${data.item}'s test ${data.sample}s, the per cent that the expert sees`
+    + (trial.k > 1 ? `; a row sums to ${100 * trial.k}, since each ${data.sample} goes to ${trial.k}.` : ".")
     + ` Sorted by the ${data.item} that an expert takes most of. Point at an expert, or at a ${data.item}.`;
   const head = experts.map(({ id, images }) => {
     const cell = element("th", { scope: "col", tabindex: 0, "data-expert": id }, element("small", {}, "expert "), String(id));
-    cell.title = `expert ${id} sees ${images} test images`;
+    cell.title = `expert ${id} sees ${images} test ${data.sample}s`;
     if (gates.has(id)) cell.classList.add("asked");
     return cell;
   });

@@ -40,7 +40,7 @@ function offered(knob, value) {
 }
 
 /** Names of the controls; their symbols follow. */
-const NAMES = { recipe: "recipe", ne: "experts", k: "chosen per image", lc: "gate-loss weight", settings: "settings" };
+const NAMES = { recipe: "recipe", ne: "experts", k: `chosen per ${data.sample}`, lc: "gate-loss weight", settings: "settings" };
 
 function choose(change) {
   Object.assign(state, change);
