@@ -269,6 +269,20 @@ def test_the_drawn_decisions(study: RouterStudy, draw: Callable[[str], Drawn]) -
     assert compared == 2 + 8
 
 
+def test_what_was_chosen_at_an_end_of_the_grid(study: RouterStudy) -> None:
+    chosen = pd.DataFrame(
+        [("switch", 8, 1, 0.0, 0.01), ("top-p", 8, 2, 0.8, 0.003), ("gshard", 8, 2, 0.1, 0.003)],
+        columns=["recipe", "ne", "k", "lc", "learning_rate"],
+    )
+    # Tried: learning rates 0.001, 0.003, 0.01; lc 0 … 10, for top-p 0.2 … 0.8. 0 is no end.
+    ends = answers.at_an_end(study._replace(chosen=chosen))
+    assert ends == {"learning_rate": {"switch": [0.01]}, "lc": {"top-p": [0.8]}}
+    text = said.held_equal(study._replace(chosen=chosen))
+    assert text.endswith("might differ: learning rate 0.01 of switch and lc 0.8 of top-p.")
+    middle = chosen[chosen["recipe"] == "gshard"]
+    assert "might differ" not in said.held_equal(study._replace(chosen=middle))
+
+
 def test_every_answer_has_words_and_no_nan(study: RouterStudy) -> None:
     texts = [answer.text for answer in said.told(study)]
     texts += [*said.purposes(study), said.held_equal(study)]

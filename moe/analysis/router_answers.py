@@ -171,6 +171,20 @@ def _row(found: Difference | None, prefix: str = "") -> dict[str, float]:
     return {f"{prefix}{name}": value for name, value in zip(_COLUMNS, values, strict=True)}
 
 
+def at_an_end(study: RouterStudy) -> dict[str, dict[str, list[float]]]:
+    """Where phase one chose the largest or smallest value that it tried, so that a wider grid might
+    choose otherwise: values by setting and recipe. lc = 0 is no end, since nothing is below it."""
+    ends: dict[str, dict[str, list[float]]] = {}
+    for name in ("learning_rate", "lc"):
+        for recipe in in_order(study.chosen["recipe"]):
+            tried = sorted(set(study.select.loc[study.select["recipe"] == recipe, name]))
+            chosen = sorted(set(study.chosen.loc[study.chosen["recipe"] == recipe, name]))
+            limits = {tried[0], tried[-1]} - {0} if len(tried) > 1 else set()
+            if limits & set(chosen):
+                ends.setdefault(name, {})[recipe] = sorted(limits & set(chosen))
+    return ends
+
+
 def on_the_front(table: pd.DataFrame) -> pd.DataFrame:
     """Of rows with accuracy and max_violation those that no other beats in both means."""
     kept = table.dropna(subset=["max_violation"])
