@@ -383,11 +383,11 @@ def held_equal(study: RouterStudy) -> str:
         f"seed, the number of settings tried for each kind of lc; no capacity. Each router has the "
         f"learning rate and lc that phase one chose for it. Differences are within a seed, with "
         f"95 % intervals, unadjusted for their number ({np.sum(seeds):,} runs, {len(seeds)} cells)."
-        f"{apart}{_ends(study)}"
+        f"{apart}{_at_an_end(study)}"
     )
 
 
-def _ends(study: RouterStudy) -> str:
+def _at_an_end(study: RouterStudy) -> str:
     found = [
         f"{name.replace('_', ' ')} {' and '.join(map(exactly, values))} of {recipe}"
         for name, by_recipe in answers.at_an_end(study).items()
