@@ -1,7 +1,7 @@
 """Mixture-of-experts classifiers: the layer, its engines and their analysis.
 
-`MoE`, the layer, and `sweep`, a study of your own data in one call, are what users import; they
-are loaded on first use, so that the command line stays quick.
+The public API is `MoE`, the layer, and `sweep`, a study of your own data in one call. Both are
+loaded on first use, so that the command line starts quickly.
 """
 
 from typing import TYPE_CHECKING, Any

@@ -5,17 +5,17 @@ import re
 
 # Environment variables with the credentials of a tracking server
 SECRETS = ("MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN")
-SHORTEST_SECRET = 4  # characters; masking every "a" would make a text unreadable
+SHORTEST_SECRET = 4  # characters; masking shorter ones would make texts unreadable
 
 
 class UserError(Exception):
-    """An error that the user can fix. Its message is one line: what is wrong, what is allowed."""
+    """An error that the user can fix; the message, one line, says what is wrong and allowed."""
 
 
 def without_secrets(text: str) -> str:
     """Mask user names and passwords in URIs, the values of their queries, and tokens.
 
-    Shorten a text afterwards, never before: half a secret is not recognised.
+    Call this before shortening a text: a truncated secret is not recognised.
     """
     for name in SECRETS:
         secret = os.environ.get(name, "")

@@ -1,8 +1,8 @@
 """Estimates over seeds with 95 % intervals, and tests against a margin.
 
-The unit is the seed: x (n,) holds one number for each. Runs of one seed are paired, so a difference
-between cells is taken within the seed first. Everything here is Student's t or an exact frequency;
-with five seeds a bootstrap would cover far less than it says.
+The unit is the seed: x (n,) has one number per seed. Runs of one seed are paired, so differences
+between cells are first taken within each seed. All methods use Student's t or exact frequencies;
+with five seeds, a bootstrap interval would cover far less than its nominal level.
 """
 
 import math
@@ -15,12 +15,12 @@ from jaxtyping import Bool, Float
 from scipy import stats
 
 LEVEL = 0.95
-ROUNDING = 1e-12  # numbers that differ by less are the same
+ROUNDING = 1e-12  # numbers that differ by less count as equal
 
 
 class Estimate(NamedTuple):
-    """A number with its 95 % interval, the seeds behind it, and its standard error and degrees of
-    freedom (nan and 0 where there is no variance to speak of)."""
+    """A number with its 95 % interval, number of seeds, standard error and degrees of freedom (nan
+    and 0 if the variance is not estimated)."""
 
     value: float
     low: float
@@ -31,11 +31,11 @@ class Estimate(NamedTuple):
 
 
 class Verdict(NamedTuple):
-    """p of θ > δ and p of θ < δ: one-sided, of the nulls that it is not so.
+    """One-sided p values for θ > δ (above) and for θ < δ (below).
 
-    mixed: p of "several measures of θ disagree": one is above and another below. 1 for one measure.
-    p: twice the smallest. At most one of the three is true; where one is, the other two together
-    are accepted at p < α with probability α at most.
+    mixed: p value for "several measures of θ disagree", one above and another below; 1 for a single
+    measure. p: twice the smallest. At most one of the three is true; if one is, the probability
+    that another is accepted at p < α is at most α.
     """
 
     above: float
@@ -48,7 +48,7 @@ class Verdict(NamedTuple):
 
 
 def mean_with_interval(x: Float[np.ndarray, "... n"]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Mean, low and high over the last axis, by Student's t; nan bounds for a single number."""
+    """Mean, low and high over the last axis, by Student's t; a single number has nan bounds."""
     n = x.shape[-1]
     mean = np.asarray(x.mean(-1))
     if n == 1:
@@ -77,13 +77,13 @@ def welch(x: Float[np.ndarray, " n"], y: Float[np.ndarray, " m"]) -> Estimate:
 
 
 def _with_t_interval(value: float, seeds: int, error: float, freedom: float) -> Estimate:
-    # scipy's own tests give the same interval, but warn where seeds hardly differ.
+    # scipy's tests give the same interval, but warn if the seeds hardly differ.
     half = float(stats.t.ppf((1 + LEVEL) / 2, freedom)) * error
     return Estimate(value, value - half, value + half, seeds, error, freedom)
 
 
 def frequency(hits: int, of: int) -> Estimate:
-    """A share with Wilson's interval."""
+    """A share with Wilson's interval, hits out of `of`."""
     interval = stats.binomtest(hits, of).proportion_ci(LEVEL, method="wilson")
     return Estimate(hits / of, float(interval.low), float(interval.high), of, math.nan, 0)
 
@@ -91,13 +91,13 @@ def frequency(hits: int, of: int) -> Estimate:
 def of_means(function: Callable[..., np.ndarray], *samples: pd.DataFrame | pd.Series) -> Estimate:
     """A function of the means of samples, such as a ratio, with a jackknife over seeds.
 
-    samples: indexed by seed, a column for each number of a seed; a seed may be in some and not in
-    others, and is left out of all that have it at once, so that runs of one seed stay paired.
-    function: of an array (…, columns) for each sample, the means, to an array (…).
+    samples: indexed by seed, with a column for each number of a seed. A seed may be in some samples
+    only; the jackknife leaves it out of all samples at once, so that runs of a seed stay paired.
+    function: takes the means of each sample, arrays (…, columns); returns an array (…).
 
-    The variance is the sum over the groups of seeds that are in the same samples, with Welch's and
-    Satterthwaite's degrees of freedom. So a difference of means gives the paired t interval where
-    all seeds are in both samples, and Welch's where none is (Efron and Stein 1981).
+    The variance is summed over the groups of seeds that are in the same samples, with Welch's and
+    Satterthwaite's degrees of freedom. For a difference of means, this is the paired t interval if
+    all seeds are in both samples, and Welch's if none is (Efron and Stein 1981).
     """
     seeds = np.unique(np.concatenate([sample.index for sample in samples]))
     means, without = [], []
@@ -129,8 +129,8 @@ def of_means(function: Callable[..., np.ndarray], *samples: pd.DataFrame | pd.Se
 
 
 def against(estimate: Estimate, margin: float) -> Verdict:
-    """Two one-sided tests of an estimate against a margin δ: Student's t; of a share, which has no
-    error of its own, the exact binomial test."""
+    """Two one-sided tests of an estimate against a margin δ: Student's t or, for a share, the exact
+    binomial test."""
     if estimate.error == 0:
         return Verdict(float(estimate.value <= margin), float(estimate.value >= margin))
     if math.isnan(estimate.error):
@@ -142,23 +142,23 @@ def against(estimate: Estimate, margin: float) -> Verdict:
 
 
 def all_of(parts: Sequence[Verdict]) -> Verdict:
-    """A claim with parts holds if all do (the largest p), and fails if one does (Bonferroni)."""
+    """All parts have to hold: holds by the largest p, fails if one part fails (Bonferroni)."""
     return Verdict(
         max(part.above for part in parts), min(1.0, len(parts) * min(part.below for part in parts))
     )
 
 
 def any_of(parts: Sequence[Verdict]) -> Verdict:
-    """A claim that one of its parts is enough for: Bonferroni for it; it fails if all do."""
+    """One part has to hold: holds if one part does (Bonferroni), fails if all parts fail."""
     return Verdict(
         min(1.0, len(parts) * min(part.above for part in parts)), max(part.below for part in parts)
     )
 
 
 def agreeing(measures: Sequence[Verdict]) -> Verdict:
-    """Of one claim by several accepted measures: all above, all below, or they disagree.
+    """Combine several measures of one claim: all above, all below, or they disagree.
 
-    They disagree where one is above and another below, each after Bonferroni over the measures.
+    They disagree if one is above and another below, each Bonferroni-corrected over the measures.
     """
     above, below = ([getattr(m, side) for m in measures] for side in ("above", "below"))
     mixed = len(measures) * max(min(above), min(below))
@@ -166,7 +166,7 @@ def agreeing(measures: Sequence[Verdict]) -> Verdict:
 
 
 def holm_factors(p: Sequence[float]) -> list[int]:
-    """What each p is multiplied by in Holm's correction: the number of those not below it."""
+    """The factor of each p in Holm's correction: the number of p values that are not below it."""
     order = sorted(range(len(p)), key=lambda i: p[i])
     factors = [0] * len(p)
     for place, i in enumerate(order):
@@ -187,11 +187,11 @@ def holm(p: Sequence[float]) -> list[float]:
 def effect_within(
     treated: Bool[np.ndarray, "n m"], y: Float[np.ndarray, "n m"]
 ) -> Float[np.ndarray, " n"]:
-    """How much higher y is where treated, within each of m groups, pooled over them; n seeds.
+    """The effect of a treatment on y within groups, pooled over m groups; n seeds.
 
-    Least squares with a level for each group. One number a seed by the jackknife, whose
-    pseudo-values s · θ − (s − 1) · θ without the seed keep the interval right from five seeds on.
-    nan or infinite where a seed left out leaves nothing to compare.
+    Least squares with an intercept for each group. Returns one jackknife pseudo-value per seed,
+    s · θ − (s − 1) · θ without the seed; their interval is correct from five seeds on. nan or
+    infinite if nothing is left to compare without a seed.
     """
     n = len(y)
 

@@ -1,14 +1,14 @@
-"""analyze: who gets what, by run; the joined table runs.csv; pictures of the first seed's experts.
+"""analyze: routing of every run; the joined table runs.csv; pictures of the first seed's experts.
 
-results/history.csv       a row per run and epoch: what training recorded, as it stands in weights/
+results/history.csv       a row per run and epoch: measures during training, copied from weights/
 results/slots.csv         a row per run and expert: test images of each digit that choose it
 results/coactivation.csv  a row per run and pair of experts: test images that choose both
-results/runs.csv          a row per run: everything that is one number; diverged: 1 where a loss or
-                          a weight is not finite
+results/runs.csv          a row per run: all scalar measures; diverged: 1 if a loss or a weight is
+                          not finite
 results/plots/            a table for each plot of `dvc plots`
 results/digits.csv        a row per run of the first seed and pictured digit: its gates
 results/pictures/         a PNG per trial of the first seed, its experts from left to right: above,
-                          the router weights, grey 128 being 0; below, the mean image that the
+                          the router weights, with grey 128 for 0; below, the mean image that the
                           expert receives; digits.png: the pictured digits
 reports/metrics.json      the study's headline numbers, for `dvc metrics` and `dvc exp show`
 """
@@ -63,7 +63,7 @@ def analyze() -> None:
     }
     for name, own in columns.items():
         rows = itertools.chain(*(result[name] for result in by_run.values()))
-        # Columns are written even if there is no row: at k = 1 no two experts share an image.
+        # Write the columns even if there are no rows: at k = 1, no two experts share an image.
         write_table(
             pd.DataFrame(rows, columns=[*runs[0].columns, *own]), RESULTS_DIR / f"{name}.csv"
         )
@@ -91,9 +91,9 @@ def analyze() -> None:
 def analyze_cohort(
     seed: int, send: Callable[[int], None], null_tables: int, pictured: int
 ) -> dict[Any, dict[str, Any]]:
-    """For every run of a seed: its rows of slots.csv and coactivation.csv, its measures.
+    """For every run of a seed: its rows of slots.csv and coactivation.csv, and its measures.
 
-    Also draws the experts, for the one seed that has pictures.
+    Also draws the experts, if the seed is the one with pictures.
     """
     import numpy as np
 
@@ -139,7 +139,7 @@ def analyze_cohort(
 
 
 def _losses(seed: int) -> dict[Any, list[float]]:
-    """Of every run of a seed: its losses after each epoch, and on the test set."""
+    """The losses of every run of a seed, after each epoch and on the test set."""
     import pandas as pd
 
     from moe.engine.divergence import LOSSES

@@ -1,4 +1,4 @@
-"""Shows what the store of finished runs holds, and what a study takes on disk."""
+"""Shows the store of finished runs, and a study's disk usage."""
 
 import subprocess
 from pathlib import Path
@@ -29,12 +29,12 @@ def cache() -> None:
     used.add(STORE_DIR / ".lock")
     if others := [path for path in STORE_DIR.glob("*") if path.is_file() and path not in used]:
         size = sum(path.stat().st_size for path in others)
-        print(f"  damaged or never finished, not used: {len(others):,} files, {size / 1e6:,.1f} MB")
+        print(f"  damaged or incomplete, not used: {len(others):,} files, {size / 1e6:,.1f} MB")
     print_sizes([STORE_DIR, WEIGHTS_DIR, dvc_cache()])
 
 
 def print_sizes(folders: list[Path]) -> None:
-    """The size of each folder, and what it has alone: a hard link's bytes are on disk once."""
+    """Print the size of each folder, and the size of the files that are in no other folder."""
     files = {folder: files_in(folder) for folder in folders}
     everything = {inode: size for found in files.values() for inode, size in found.items()}
     print(f"{'on disk':18} {'MB':>10} {'not linked':>12}")
@@ -52,7 +52,7 @@ def files_in(folder: Path) -> dict[tuple[int, int], int]:
 
 
 def dvc_cache() -> Path:
-    """Where DVC keeps the bytes of outputs; relative to this folder where it is inside."""
+    """The folder of DVC's cache; relative to this folder if it is inside."""
     asked = subprocess.run(["dvc", "cache", "dir"], capture_output=True, text=True)
     folder = Path(asked.stdout.strip() or ".dvc/cache")
     return folder.relative_to(Path.cwd()) if folder.is_relative_to(Path.cwd()) else folder

@@ -1,7 +1,7 @@
 """Checks params.yaml; the make targets do this before they start DVC.
 
-Also repairs what would keep DVC from starting: files that a killed DVC left half written, and a
-folder without git. In a folder made by `moe-mnist init` it writes down which code is installed.
+Also fixes what would keep DVC from starting: incomplete files of a killed DVC process, and a folder
+without git. In a folder made by `moe-mnist init`, it records which code is installed.
 """
 
 import configparser
@@ -17,7 +17,7 @@ from typing import Any
 from stages.command import command
 from stages.init import CODE, code_version
 
-RWLOCK = Path(".dvc/tmp/rwlock")  # which process reads and writes what, as JSON
+RWLOCK = Path(".dvc/tmp/rwlock")  # DVC's lock file, JSON
 LOCK = Path("dvc.lock")
 CONFIGS = (Path(".dvc/config"), Path(".dvc/config.local"))
 
@@ -45,7 +45,7 @@ def check() -> None:
 
 
 def forget_changed_data(dataset: str) -> None:
-    """Remove data/ if it is of a user's own file that has changed since: DVC knows its name."""
+    """Remove data/ if the user's own file has changed, of which DVC only tracks the name."""
     from moe.data.own import SUFFIX
 
     if not dataset.endswith(SUFFIX):
@@ -61,21 +61,21 @@ def forget_changed_data(dataset: str) -> None:
     if not same:
         for name in ARRAY_FILES:
             (DATA_DIR / name).unlink()
-        print(f"{dataset} has changed since {DATA_DIR}/ was made of it, which is made again")
+        print(f"{dataset} has changed since {DATA_DIR}/ was written: it will be written again")
 
 
 def set_aside_damaged_files() -> None:
-    """Rename files of DVC that cannot be read. DVC writes new ones; no finished run is in them."""
+    """Rename unreadable files of DVC. DVC writes new ones; finished runs are not affected."""
     from ruamel.yaml import YAML
 
     for path, read in ((RWLOCK, json.loads), (LOCK, YAML(typ="safe", pure=True).load)):
         if is_broken(path, read) and is_broken(path, read):
             aside = path.replace(path.with_name(f"{path.name}.damaged"))
-            print(f"{path}: half written by a DVC that was killed; renamed to {aside}")
+            print(f"{path}: incomplete, since DVC was killed; renamed to {aside}")
 
 
 def is_broken(path: Path, read: Callable[[bytes], Any]) -> bool:
-    """Whether it exists and holds no dictionary. Waits, in case DVC is just writing it."""
+    """Whether a file exists but does not hold a dictionary. Waits, as DVC may be writing it."""
     from ruamel.yaml.error import YAMLError
 
     try:
@@ -88,7 +88,7 @@ def is_broken(path: Path, read: Callable[[bytes], Any]) -> bool:
 
 
 def allow_a_folder_without_git() -> None:
-    """Set core.no_scm, without which DVC refuses a folder that is no git repository."""
+    """Set core.no_scm, which DVC needs in a folder that is not a git repository."""
     config = configparser.ConfigParser(interpolation=None)
     config.read(CONFIGS)
     if Path(".git").exists() or config.getboolean("core", "no_scm", fallback=False):

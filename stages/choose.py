@@ -1,7 +1,7 @@
-"""choose: between the two phases of the comparison of routers, for `make routers`.
+"""choose: the step between the two phases of the comparison of routers, for `make routers`.
 
-Reads the runs of phase one in .work/routers-select. Writes results/routers/select.csv, those runs;
-chosen.csv, the setting chosen for each router; and studies/routers.yaml, phase two.
+Reads the runs of phase one in .work/routers-select. Writes them to results/routers/select.csv, the
+setting chosen for each router to chosen.csv, and phase two to studies/routers.yaml.
 """
 
 from pathlib import Path
@@ -14,7 +14,7 @@ SECOND = Path("studies/routers.yaml")
 
 @command
 def choose() -> None:
-    """Choose by phase one, and write phase two."""
+    """Choose settings by the results of phase one, and write the params of phase two."""
     from moe.analysis import router_study
     from moe.study.params import PARAMS_FILE, read_params
     from moe.study.tables import RESULTS_DIR, read_table, write_table

@@ -1,4 +1,4 @@
-"""moe-mnist: the stages and what goes with them, as commands of an installed package."""
+"""moe-mnist: the stages and related tools, as commands of an installed package."""
 
 import os
 import subprocess
@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-# In the order of use. A command is a module of this folder, with a function of the same name.
+# In the order of use. Each command is a module in this folder, with a function of the same name.
 COMMANDS = (
     *("init", "check", "repro", "download", "train", "evaluate", "analyze", "report", "track"),
     *("ui", "cache"),
@@ -16,7 +16,7 @@ COMMANDS = (
 
 
 class Commands(click.Group):
-    """Imports a command's module when it is asked for."""
+    """Imports a command's module when the command is used."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(COMMANDS)
@@ -36,14 +36,14 @@ def cli() -> None:
 
     init writes a folder with a params.yaml. The other commands run there, or in a checkout.
     """
-    # DVC runs `python -m stages...`, which has to be this Python; ui runs mlflow.
+    # DVC runs `python -m stages...` and ui runs mlflow: both have to be from this environment.
     folder = str(Path(sys.executable).parent)
     os.environ["PATH"] = os.pathsep.join([folder, os.environ.get("PATH", os.defpath)])
 
 
 @click.command()
 def repro() -> None:
-    """Check params.yaml, then run every stage that is out of date."""
+    """Check params.yaml, then run all stages that are out of date."""
     checked = subprocess.run([sys.executable, "-m", "stages.check"])
     if checked.returncode:
         sys.exit(checked.returncode)

@@ -1,6 +1,6 @@
-"""collect: after phase two of the comparison of routers, for `make routers`.
+"""collect: the step after phase two of the comparison of routers, for `make routers`.
 
-Writes results/routers/runs.csv, the runs of .work/routers with the balance over training batches.
+Writes results/routers/runs.csv: the runs of .work/routers, with their balance in training batches.
 """
 
 from collections.abc import Callable
@@ -15,7 +15,7 @@ BALANCE = ("max_violation_batch", "max_violation_epoch")
 
 @command
 def collect() -> None:
-    """Measure the balance of phase two's runs over training batches, and keep its table."""
+    """Measure the balance of phase two's runs in training batches, and write the table."""
     from moe.analysis import router_study
     from moe.study.params import PARAMS_FILE, read_params
     from moe.study.progress import runs_of_a_study, shown
@@ -36,7 +36,7 @@ def collect() -> None:
 
 
 def balance_cohort(seed: int, send: Callable[[int], None]) -> dict[Any, Any]:
-    """Of every run of a seed: MaxVio in a batch and over an epoch."""
+    """MaxVio in a batch and over an epoch, for every run of a seed."""
     from moe.analysis.training_balance import training_balance
     from moe.data.dataset import DATA_DIR, Dataset
     from moe.model.weights import WEIGHTS_DIR, read_models

@@ -1,9 +1,9 @@
-"""What the command of every stage does in the same way.
+"""The common behaviour of all commands.
 
-An error that the user or the machine causes (bad parameters, a full disk) is one line, exit status
-2. SIGINT and SIGTERM stop a command at once, with one line that says what is kept, exit status 130
-and 143; so does the end of the `dvc repro` that started it. Only one stage of a checkout runs at a
-time.
+Errors of the user or the machine (bad parameters, a full disk) are printed in one line, with exit
+status 2. SIGINT and SIGTERM stop a command at once, with one line that says what is kept, and exit
+status 130 and 143. A command also stops if the `dvc repro` that started it ends. Only one stage of
+a checkout runs at a time.
 """
 
 import contextlib
@@ -22,16 +22,16 @@ import click
 from moe.errors import UserError
 
 LOCK = Path(".stage.lock")
-STARTED_BY_DVC = "DVC_STAGE"  # a variable that DVC sets for the commands of its stages
-CHECKOUT = "DVC_ROOT"  # likewise: the checkout, also where its experiment runs in a copy
-GRACE = 1.8  # seconds that an interrupted command has to clean up
+STARTED_BY_DVC = "DVC_STAGE"  # an environment variable that DVC sets for its stages' commands
+CHECKOUT = "DVC_ROOT"  # likewise: the checkout, even if an experiment runs in a copy
+GRACE = 1.8  # seconds for an interrupted command to clean up
 POLL_SECONDS = 0.2
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 STDERR = 2
 
 
 class Stopped(BaseException):
-    """SIGINT or SIGTERM arrived. Unwinds the stack, so that everything open is closed."""
+    """Raised on SIGINT or SIGTERM, to unwind the stack and close everything that is open."""
 
 
 def _finished_runs() -> str:
@@ -43,7 +43,7 @@ _stopped_with: int | None = None  # the exit status, once a signal arrived
 
 
 def when_stopped(kept: Callable[[], str]) -> None:
-    """From now on, ask this function for what is kept when the command stops before its end."""
+    """Set the function whose text says what is kept if the command is stopped."""
     global _kept
     _kept = kept
 
@@ -51,7 +51,7 @@ def when_stopped(kept: Callable[[], str]) -> None:
 def use_checkout() -> None:
     """Use the checkout's store, downloads, MLflow and kernel in the copy of an experiment.
 
-    DVC runs `dvc exp run --queue` and `--temp` in a copy without what git ignores.
+    DVC runs `dvc exp run --queue` and `--temp` in a copy without git-ignored files.
     """
     root, here = Path(os.environ.get(CHECKOUT, ".")).resolve(), Path.cwd().resolve()
     if not here.is_relative_to(root / ".dvc/tmp"):
@@ -64,7 +64,7 @@ def use_checkout() -> None:
 
 
 def command(function: Callable[[], None]) -> click.Command:
-    """A click command that only reads."""
+    """A click command without a stage's lock."""
 
     @functools.wraps(function)
     def guarded() -> None:
@@ -77,7 +77,7 @@ def command(function: Callable[[], None]) -> click.Command:
             function()
             sys.stdout.flush()
         except BaseException as error:
-            if _stopped_with is not None:  # extension modules may replace Stopped by another error
+            if _stopped_with is not None:  # extension modules may turn Stopped into another error
                 _exit(_stopped_with)
             if isinstance(error, UserError):
                 _exit(2, f"Error: {error}")
@@ -89,16 +89,16 @@ def command(function: Callable[[], None]) -> click.Command:
 
 
 def how_to(target: str) -> str:
-    """What to type: a target of the Makefile or, in a folder without it, a command.
+    """The command to type: `make TARGET` or, in a folder without a Makefile, `moe-mnist TARGET`.
 
-    The copies in .work/ have no Makefile, but are run by one, which sets MOE_BY_MAKE.
+    The copies in .work/ have no Makefile, but the Makefile that runs them sets MOE_BY_MAKE.
     """
     by_make = Path("Makefile").exists() or "MOE_BY_MAKE" in os.environ
     return f"make {target}" if by_make else f"moe-mnist {target}"
 
 
 def stage(function: Callable[[], None]) -> click.Command:
-    """A command that writes the outputs of a stage of dvc.yaml. It first says what it does."""
+    """A command that writes the outputs of a stage of dvc.yaml. It first prints its summary."""
 
     @functools.wraps(function)
     def alone() -> None:
@@ -110,7 +110,7 @@ def stage(function: Callable[[], None]) -> click.Command:
         try:
             lock.acquire(timeout=0)
         except Timeout:
-            click.echo(f"{name}: waiting for another stage that runs in this folder", err=True)
+            click.echo(f"{name}: waiting for another stage in this folder to finish", err=True)
             lock.acquire()
         try:
             function()
@@ -123,11 +123,11 @@ def stage(function: Callable[[], None]) -> click.Command:
 def _stop(signum: int, frame: Any) -> None:
     global _stopped_with
     for other in SIGNALS:
-        signal.signal(other, signal.SIG_IGN)  # one is enough
+        signal.signal(other, signal.SIG_IGN)  # ignore further signals
     name, status = signal.Signals(signum).name, 128 + signum
     _say(f"stopped by {name}: {_kept()}; run the same command to resume")
     _stopped_with = status
-    # Cleaning up can hang, for example on a server that does not answer.
+    # Clean-up can hang, for example on a server that does not answer.
     timer = threading.Timer(GRACE, os._exit, [status])
     timer.daemon = True
     timer.start()
@@ -135,8 +135,8 @@ def _stop(signum: int, frame: Any) -> None:
 
 
 def _exit(status: int, line: str = "") -> NoReturn:
-    """Exit without waiting for threads, which may still talk to MLflow."""
-    with contextlib.suppress(OSError):  # stdout may be closed, or a file on a full disk
+    """Exit without waiting for threads, which may be connected to MLflow."""
+    with contextlib.suppress(OSError):  # stdout may be closed, or on a full disk
         sys.stdout.flush()
     if line:
         _say(" ".join(line.split()))
@@ -144,13 +144,13 @@ def _exit(status: int, line: str = "") -> NoReturn:
 
 
 def _say(line: str) -> None:
-    """Write to stderr without its buffer, which a signal may have interrupted."""
+    """Write to stderr unbuffered, since a signal may have interrupted a buffered write."""
     with contextlib.suppress(OSError):
         os.write(STDERR, f"{line}\n".encode())
 
 
 def _stop_with(parent: int) -> None:
-    """Stop when DVC is killed, which does not stop its stage: the next one must not wait for it."""
+    """Stop if DVC is killed. DVC does not stop its stage, and the next one would wait for it."""
     while os.getppid() == parent:
         time.sleep(POLL_SECONDS)
     os.kill(os.getpid(), signal.SIGTERM)

@@ -9,7 +9,7 @@ STUDY = Path(".work/confirm")
 
 @command
 def confirm() -> None:
-    """Copy what the claims need of the study's tables."""
+    """Copy the tables that the claims need."""
     from moe.claims.confirmatory import CONFIRM_DIR, write_confirm
 
     write_confirm(STUDY)

@@ -1,4 +1,4 @@
-"""Writes what README.md and docs/ say of the results, from the results: `make docs`, never by hand.
+"""Generates the parts of README.md and docs/ that show results: `make docs`.
 
 README.md: the findings and the speed; docs/routers.md: the table of recipes and what the comparison
 found; docs/results.md: every table and column; docs/claims.md: a card and a picture for each claim.
@@ -37,7 +37,7 @@ def docs() -> None:
 
 
 def write(page: Path, parts: dict[str, str]) -> None:
-    """Replace what stands between the markers of each name in a page."""
+    """Replace the text between the markers of each name in a page."""
     text = page.read_text(encoding="utf-8")
     for name, content in parts.items():
         marked = re.compile(rf"(<!-- {name}: begin[^>]*-->\n).*?(<!-- {name}: end -->)", re.DOTALL)
@@ -47,7 +47,7 @@ def write(page: Path, parts: dict[str, str]) -> None:
 
 
 def write_claims_page(claims: dict[str, Any]) -> None:
-    """Write docs/claims.md, keeping what is written by hand, and its pictures."""
+    """Write docs/claims.md, keeping its hand-written text, and its pictures."""
     from moe.claims.page import IMAGES, claims_page
     from moe.claims.pictures import picture
 
@@ -62,7 +62,7 @@ def write_claims_page(claims: dict[str, Any]) -> None:
 
 
 def result(claims: dict[str, Any]) -> str:
-    """What was found, in three findings."""
+    """The three main findings."""
     from moe.analysis.results import cells
     from moe.study.tables import RESULTS_DIR, read_table, trial_columns
 
@@ -109,7 +109,7 @@ def result(claims: dict[str, Any]) -> str:
 
 
 def verdicts(claims: dict[str, Any]) -> str:
-    """How many of each, such as "16 reproduced, 4 contradicted"."""
+    """The number of each verdict, such as "16 reproduced, 4 contradicted"."""
     all_of = [claim for of_claim in claims.values() for claim in of_claim.values()]
     found = [claim["verdict"] for claim in all_of]
     counted = ", ".join(f"{found.count(name)} {name}" for name in SYMBOLS if name in found)
@@ -142,7 +142,7 @@ def recipes() -> str:
 
 
 def files() -> str:
-    """A section for each file with results, with a table of its columns."""
+    """A section for each results file, with a table of its columns."""
     from moe.study.columns import KEYS
     from moe.study.schema import FILES
 
@@ -171,7 +171,7 @@ def _columns(columns: Sequence[Column]) -> str:
 
 
 def speed_in_brief(found: dict[str, Any]) -> str:
-    """What `make bench` measured, in one sentence."""
+    """The results of `make bench`, in one sentence."""
     module, dataloader = (found[f"kernel_vs_{name}_per_core"] for name in ("module", "dataloader"))
     text = (
         f"A training step in the C kernel takes {module:.0f} times less time than in the usual "
@@ -182,7 +182,7 @@ def speed_in_brief(found: dict[str, Any]) -> str:
 
 
 def speed(found: dict[str, Any]) -> str:
-    """What `make bench` measured, in a few sentences."""
+    """The results of `make bench`, in a few sentences."""
     kernel_us = 1000 * found["mix"]["median_ms"]["kernel"]
     times = {name: f"{value:.0f} times" for name, value in found.items() if "_per_core" in name}
     cuda = found["cuda"]
@@ -202,7 +202,7 @@ def speed(found: dict[str, Any]) -> str:
 
 
 def equal(found: list[dict[str, Any]]) -> str:
-    """What `python -m benchmarks.equivalence` found."""
+    """The results of `python -m benchmarks.equivalence`."""
     shown = sum(row["equivalent"] for row in found)
     seeds, most = found[0]["seeds"], max(abs(row["mean"]) for row in found)
     text = (
@@ -215,7 +215,7 @@ def equal(found: list[dict[str, Any]]) -> str:
 
 
 def routers() -> str:
-    """Which router for which purpose, as the comparison of routers found it."""
+    """Which router suits which purpose, by the comparison of routers."""
     from moe.analysis.router_study import read_router_study
     from moe.report.router_told import held_equal, purposes, reason
 

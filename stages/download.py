@@ -15,7 +15,7 @@ def download() -> None:
     from moe.study.params import read_params
 
     dataset = read_params().data.dataset
-    for name in (*FILES, *ARRAY_FILES):  # DVC's cache may have links to them: never write into them
+    for name in (*FILES, *ARRAY_FILES):  # may be hard links into DVC's cache: never overwrite them
         (DATA_DIR / name).unlink(missing_ok=True)
     fetch(dataset, DATA_DIR, DOWNLOADS)
     data = Dataset(DATA_DIR)

@@ -1,4 +1,4 @@
-"""evaluate: tests every run; writes results/evaluation.csv and results/confusion.csv."""
+"""evaluate: evaluates every run; writes results/evaluation.csv and results/confusion.csv."""
 
 from collections.abc import Callable
 from typing import Any

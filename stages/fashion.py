@@ -9,7 +9,7 @@ STUDY = Path(".work/fashion")
 
 @command
 def fashion() -> None:
-    """Copy what the report's section "Beyond MNIST" needs of the study."""
+    """Copy the tables that the report's section "Beyond MNIST" needs."""
     from moe.analysis.kept import write_kept
     from moe.claims.beyond import FASHION_DIR, PICTURED
 

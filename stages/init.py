@@ -1,4 +1,4 @@
-"""init: a folder in which the pipeline runs with the installed package, without a checkout."""
+"""init: creates a folder in which the installed package runs the pipeline, without a checkout."""
 
 import hashlib
 import io
@@ -26,10 +26,10 @@ COMMENT = f"""What depends on what. The code is an installed package: {CODE} sta
 @click.option(
     "--study",
     type=click.Choice(sorted(path.stem for path in (PROJECT / STUDIES).glob("*.yaml"))),
-    help="Start from the params of this study, not from the default ones.",
+    help="Use the params of this study instead of the default ones.",
 )
 def init(folder: Path, study: str | None) -> None:
-    """Write params.yaml and all that the pipeline needs into FOLDER."""
+    """Write params.yaml and all files that the pipeline needs into FOLDER."""
     files = {path: (PROJECT / path).read_bytes() for path in project_files(PROJECT)}
     if study:
         files[Path("params.yaml")] = files[STUDIES / f"{study}.yaml"]
@@ -38,20 +38,20 @@ def init(folder: Path, study: str | None) -> None:
     files[CODE] = code_version().encode()
     try:
         if there := [path for path in files if (folder / path).exists()]:
-            raise _refused(f"{folder / there[0]} is there already; nothing was written")
+            raise _refused(f"{folder / there[0]} already exists; nothing was written")
         for path, content in files.items():
             (folder / path).parent.mkdir(parents=True, exist_ok=True)
             (folder / path).write_bytes(content)
     except OSError as error:
         raise _refused(f"{folder}: {error.strerror}") from None
     click.echo(
-        f"{folder}: {len(files)} files. Next: change params.yaml there if you like, and run\n"
+        f"{folder}: {len(files)} files. Next: edit params.yaml there if you like, then run\n"
         f"  cd {shlex.quote(str(folder))} && moe-mnist repro"
     )
 
 
 def without_code(pipeline: bytes) -> bytes:
-    """A dvc.yaml whose stages depend on CODE instead of files of the package."""
+    """Convert dvc.yaml: its stages depend on CODE instead of the package's files."""
     from ruamel.yaml import YAML
 
     yaml = YAML(typ="rt")

@@ -1,4 +1,4 @@
-"""Says where the results of this folder are, in lines to click or to copy."""
+"""Prints where the results of this folder are, as links to click or copy."""
 
 from pathlib import Path
 

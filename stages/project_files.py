@@ -1,6 +1,6 @@
-"""The files, besides the package, that a folder needs to run the pipeline: the wheel carries them.
+"""The files, besides the package, that a folder needs to run the pipeline. The wheel includes them.
 
-setup.py imports this module while it builds, so it imports nothing but the standard library.
+setup.py imports this module at build time, so it may import only the standard library.
 """
 
 from pathlib import Path
@@ -15,6 +15,6 @@ PATTERNS = (
 
 
 def project_files(root: Path) -> list[Path]:
-    """The files below a checkout, or below what a wheel carries, relative to it."""
+    """The files in a checkout, or in a wheel's FOLDER, relative to it."""
     found = {path for pattern in PATTERNS for path in root.glob(pattern) if path.is_file()}
     return sorted(path.relative_to(root) for path in found)

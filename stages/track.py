@@ -1,6 +1,6 @@
-"""track: every trial and run of the study in MLflow; results/tracked.json says what is there.
+"""track: logs every trial and run of the study to MLflow; results/tracked.json records it.
 
-The receipt is git-ignored: in a fresh clone the stage is out of date, and fills an empty MLflow.
+tracked.json is git-ignored, so in a fresh clone the stage is out of date and fills an empty MLflow.
 """
 
 import json
@@ -17,7 +17,7 @@ ARTIFACTS = (
 
 @stage
 def track() -> None:
-    """Bring MLflow up to date with the results; doing it twice adds nothing."""
+    """Sync the results to MLflow; a second sync adds nothing."""
     from moe.data.dataset import Dataset
     from moe.study.grid import study_digest
     from moe.study.params import read_params
@@ -27,7 +27,7 @@ def track() -> None:
     params, data = read_params(), Dataset()
 
     from moe.tracking.study import Results
-    from moe.tracking.sync import sync  # takes seconds: not before the rest is known to be good
+    from moe.tracking.sync import sync  # takes seconds, so only after the checks above
 
     counts = sync(
         params,

@@ -1,6 +1,6 @@
 """train: trains every run of the study; writes weights/, a file for each seed, and history.csv.
 
-Its outputs are in DVC's cache, not in git: with an output outside the cache, DVC would train again
+All outputs are in DVC's cache, not in git: with an output outside the cache, DVC would train again
 in a fresh clone.
 """
 
@@ -40,7 +40,7 @@ def train() -> None:
     when_stopped(on_stop)
     with live, shown(progress.work):
         trained = train_study(params, runs, data, store, on_epochs, progress.on_runs, print)
-        with store.lock():  # until the files are linked, a larger study must not replace them
+        with store.lock():  # a larger study must not replace the files before they are linked
             link_weights(store_cohorts(params, trained, data, store))
     rows = (row for run, result in trained.items() for row in history_rows(run, result))
     write_table(rows, HISTORY_FILE)

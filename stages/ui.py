@@ -14,11 +14,11 @@ HOST = "127.0.0.1"
 @click.command()
 @click.option("--port", default=5000, show_default=True)
 def ui(port: int) -> None:
-    """Print links to what is there, and serve it."""
+    """Print links to the study's views, and serve MLflow."""
     from moe.errors import UserError
 
     if os.environ.get("MLFLOW_TRACKING_URI", "").startswith("http"):
-        raise _refused("MLFLOW_TRACKING_URI names a server: open its address in a browser")
+        raise _refused("MLFLOW_TRACKING_URI is a server: open its address in a browser")
     with socket.socket() as free:
         free.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -37,10 +37,10 @@ def ui(port: int) -> None:
     for title, link in found.items():
         click.echo(f"{title}\n  {address}{link}")
     if not found:
-        click.echo(f"no study is there yet: {how_to('repro')}")
-    click.echo(f"MLflow starts at {address}; Ctrl-C ends it", err=True)
+        click.echo(f"no study yet: run {how_to('repro')}")
+    click.echo(f"MLflow starts at {address}; press Ctrl-C to stop it", err=True)
     sys.stdout.flush()
-    # By the environment: a command line, and what is said of a wrong one, shows a password.
+    # By an environment variable: a command line and its error messages would show a password.
     os.environ["MLFLOW_BACKEND_STORE_URI"] = uri
     os.execvp("mlflow", ["mlflow", "ui", "--host", HOST, "--port", str(port)])
 

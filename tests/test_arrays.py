@@ -123,7 +123,7 @@ X, Y = np.ones((4, 3)), np.array([0, 1, 2, 0])
         ({"x_train": np.diag([1, 1, 1e300, 1])[:, 1:]}, "x_train: sample 2 has a number that is n"),
         ({"x_train": X.astype(str)}, "x_train has type <U.*, but it must hold numbers"),
         ({"x_train": X + 1j}, "x_train has type complex128, but it must hold numbers"),
-        ({"x_train": [[1, 2, 3], [1]]}, "x_train is no array of numbers"),
+        ({"x_train": [[1, 2, 3], [1]]}, "x_train is not an array of numbers"),
         ({"y_train": Y[:3]}, r"y_train has shape \(3,\), but there are 4 samples"),
         ({"y_train": Y[:, None]}, r"y_train has shape \(4, 1\)"),
         ({"y_train": Y + 0.5}, "y_train has type float64, but labels must be whole numbers"),
@@ -246,7 +246,7 @@ def test_check_forgets_data_whose_file_has_changed(
     np.savez("own.npz", **changed._asdict())
     forget_changed_data("own.npz")
     assert list(Path("data").iterdir()) == []
-    assert "own.npz has changed since data/ was made" in capsys.readouterr().out
+    assert "own.npz has changed since data/ was written" in capsys.readouterr().out
 
 
 def test_digits_are_stratified_and_real(tmp_path: Path) -> None:

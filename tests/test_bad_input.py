@@ -169,7 +169,7 @@ def test_what_a_killed_dvc_left_half_written(name: str, content: bytes, finished
     try:
         path.write_bytes(content)
         done = finished.run(sys.executable, "-m", "stages.check")
-        assert f"{name}: half written by a DVC that was killed; renamed to {name}.damaged" in (
+        assert f"{name}: incomplete, since DVC was killed; renamed to {name}.damaged" in (
             done.stdout
         )
         assert path.with_name(f"{path.name}.damaged").read_bytes() == content
@@ -304,7 +304,7 @@ def mirror_that() -> Iterator[Callable[[str], str]]:
     [
         ("404", "404 Not Found"),
         ("HTML", "truncated or altered (its MD5 is not"),
-        ("endless", "more than 30,000,000 bytes, which no file of a data set has"),
+        ("endless", "more than 30,000,000 bytes, the limit for a file"),
         ("never", "no answer within 0.5 seconds"),
     ],
 )

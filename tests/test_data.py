@@ -111,7 +111,7 @@ def test_a_folder_of_unpacked_files_is_named(
     (tmp_path / "train-images-idx3-ubyte").touch()
     monkeypatch.setenv("MNIST_MIRROR", str(tmp_path))
     monkeypatch.setattr(import_torchvision().datasets.MNIST, "mirrors", [])
-    with pytest.raises(DataError, match="only the unpacked file is there; its checksum is not"):
+    with pytest.raises(DataError, match="only the unpacked file exists; its checksum is not"):
         download("MNIST", tmp_path / "downloads")
 
 
@@ -146,7 +146,7 @@ def test_idx_files_keep_what_is_written(tmp_path: Path) -> None:
         (b"\0\0\x08\x03\0\0\0\x02", "truncated in its header"),
         (b"\0\0\x08\x01\0\0\0\x05abc", "has 11 bytes, but its header promises 13"),
         (b"\0\0\x08\x01\0\0\0\x02abc", "has 11 bytes, but its header promises 10"),
-        (b"\0\0\x08\x01\0\0\0\0", "holds nothing"),
+        (b"\0\0\x08\x01\0\0\0\0", "is empty"),
         (b"\0\0\x08\x04" + b"\xff" * 16, "its header promises"),
     ],
 )

@@ -290,11 +290,11 @@ def test_what_cannot_be_a_recipe_or_be_kept(tmp_path: Path) -> None:
     taken = Recipe(**{**vars(OWN), "name": "switch"})
     with pytest.raises(ValueError, match=r"^recipe: recipe 'switch': a published recipe has this"):
         sweep(**toy(), **SMALL, recipe=taken)
-    # As typed at a prompt, a function is in no file.
+    # A function typed at a prompt is not defined in a file.
     typed: dict[str, Any] = {}
     exec(compile("def route(inputs): ...", "<stdin>", "exec"), typed)
     at_a_prompt = Recipe(**{**vars(OWN), "name": "typed", "route": typed["route"]})
-    with pytest.raises(ValueError, match=r"^store: typed is in no file"):
+    with pytest.raises(ValueError, match=r"^store: typed is not defined in a file"):
         sweep(**toy(), **SMALL, recipe=at_a_prompt, store=tmp_path / "store")
 
 

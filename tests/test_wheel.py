@@ -76,7 +76,7 @@ def test_init_changes_no_file_that_is_there(tmp_path: Path) -> None:
     (tmp_path / "params.yaml").write_text("mine")
     refused = CliRunner().invoke(init, [str(tmp_path)])
     assert refused.exit_code == 2
-    assert f"{tmp_path / 'params.yaml'} is there already; nothing was written" in refused.output
+    assert f"{tmp_path / 'params.yaml'} already exists; nothing was written" in refused.output
     assert [path.name for path in tmp_path.iterdir()] == ["params.yaml"]
 
 

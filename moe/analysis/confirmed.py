@@ -1,4 +1,4 @@
-"""A study with the runs of the confirmatory study in place of its own."""
+"""A study whose runs are replaced by those of the confirmatory study."""
 
 import pandas as pd
 
@@ -10,11 +10,11 @@ CELL = ["recipe", "k", "ne", "lc"]
 
 
 def confirmed(own: Tables, confirm: Tables) -> Tables:
-    """The cells of a study, with the seeds of the confirmatory one.
+    """The cells of a study, with the seeds of the confirmatory study.
 
-    A recipe and k is replaced as a whole, and only if the confirmatory study has all of its cells
-    (ne, lc), so that what is compared within a seed is of one study. Its confusion counts are those
-    of base models (ne = 1) alone; all other tables stay this study's.
+    All runs of a recipe and k are replaced together, and only if the confirmatory study has all of
+    their cells (ne, lc): comparisons within a seed never mix two studies. Confusion counts are
+    replaced for base models (ne = 1) only; all other tables remain this study's.
     """
     runs, confusion = [], []
     for _, group in own.runs.groupby(["recipe", "k"], sort=False):
@@ -38,9 +38,9 @@ def _joined(parts: list[pd.DataFrame]) -> pd.DataFrame:
 
 
 def study_text(drawn: pd.DataFrame, shown: Tables) -> str:
-    """Which study a figure's numbers are of, for its caption; empty if all are of this study.
+    """A sentence for a caption on which study the numbers are from; "" if all are from this study.
 
-    drawn: the figure's numbers, with recipe and k where they differ; shown: what it was drawn from.
+    drawn: the figure's numbers, with columns recipe and k if these vary; shown: its source tables.
     """
     names = [name for name in ("recipe", "k") if name in drawn]
     runs = shown.runs.merge(drawn[names].drop_duplicates(), on=names) if names else shown.runs

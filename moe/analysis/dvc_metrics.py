@@ -1,6 +1,6 @@
 """What `dvc metrics` and `dvc plots` show: headline numbers, and a CSV file for each plot.
 
-They follow the study: any recipes, k and lc. A mean is over seeds.
+They work for any recipes, k and lc. Means are over seeds.
 """
 
 from collections.abc import Iterator, Mapping
@@ -17,10 +17,10 @@ CURVES = ["train_accuracy", "test_accuracy"]
 
 
 def headline(runs: pd.DataFrame, settings: Settings = ()) -> dict[str, Any]:
-    """How many runs; each recipe's accuracy with one expert, and of its best trial.
+    """The number of runs, and each recipe's accuracy with one expert and in its best trial.
 
-    runs: runs.csv. base: by recipe, the mean at ne = 1, if the study has it, at these settings of
-    those that it sweeps; best: by recipe, the highest mean of a trial.
+    runs: runs.csv. settings: the swept settings at which base is taken. base: by recipe, the mean
+    at ne = 1, if the study has it; best: by recipe, the highest mean of a trial.
     """
     trials = runs.groupby(trial_columns(runs))["accuracy"].mean()
     base = cells(at_settings(runs, settings), ne=1).groupby("recipe")["accuracy"].mean()
@@ -33,7 +33,7 @@ def headline(runs: pd.DataFrame, settings: Settings = ()) -> dict[str, Any]:
 
 
 def best_trials(runs: pd.DataFrame) -> dict[str, Trial]:
-    """The trial of the highest mean accuracy, by recipe."""
+    """The trial with the highest mean accuracy, by recipe."""
     trials = runs.groupby(TRIAL_KEYS)["accuracy"].mean()
     return {
         str(recipe): Trial(*of_recipe.idxmax())  # type: ignore[misc]
@@ -46,9 +46,9 @@ def write_plots(
 ) -> None:
     """Write accuracy_over_ne.csv, accuracy_over_lc.csv, training/RECIPE.csv, confusion/RECIPE.csv.
 
-    The tables are of one combination of the settings that a study sweeps. Training curves and
-    confusion are those of each recipe's best trial; the confusion of its first seed, a row for each
-    test image.
+    The tables are for one combination of the settings that a study sweeps. Training curves and
+    confusion are from each recipe's best trial. Confusion is from the trial's first seed, one row
+    for each test image.
     """
     write_table(accuracy_over_ne(runs), folder / "accuracy_over_ne.csv")
     write_table(accuracy_over_lc(runs), folder / "accuracy_over_lc.csv")
@@ -62,9 +62,9 @@ def write_plots(
 
 
 def accuracy_over_ne(runs: pd.DataFrame) -> pd.DataFrame:
-    """A row for each recipe, k and ne, at the lc of which the two have the most ne.
+    """A row for each recipe, k and ne, at the lc with the most ne for that recipe and k.
 
-    Of several such, the lc nearest to 1. series: recipe, k and lc in a word.
+    Ties go to the lc nearest to 1. series: a label with recipe, k and lc.
     """
     rows = []
     for (recipe, k), group in runs.groupby(["recipe", "k"]):
@@ -77,9 +77,9 @@ def accuracy_over_ne(runs: pd.DataFrame) -> pd.DataFrame:
 
 
 def accuracy_over_lc(runs: pd.DataFrame) -> pd.DataFrame:
-    """A row for each recipe, k and lc: the mean over the ne that every lc of the two has.
+    """A row for each recipe, k and lc: the mean over the ne that all lc of that recipe and k share.
 
-    Of the recipes and k with more than one lc; of all, where there is none.
+    Only recipes and k with more than one lc; if there are none, all of them.
     """
     rows = []
     several = runs.groupby(["recipe", "k"])["lc"].transform("nunique") > 1
@@ -93,7 +93,7 @@ def accuracy_over_lc(runs: pd.DataFrame) -> pd.DataFrame:
 
 
 def images_of(confusion: pd.DataFrame) -> pd.DataFrame:
-    """A row for each image that a run's table counts: DVC's confusion template counts rows."""
+    """Expand counts to one row per image, since DVC's confusion template counts rows."""
     return pd.DataFrame(_images(confusion.to_dict("records")), columns=["actual", "predicted"])
 
 

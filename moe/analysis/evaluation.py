@@ -1,7 +1,7 @@
-"""Trained weights against the test set: losses, accuracies and confusion counts.
+"""Evaluation of trained weights on the test set: losses, accuracies and confusion counts.
 
-Axes: N test samples, C classes. This runs `MoE` itself, not an engine, so that what the report says
-of a run is what a user of its weights will see.
+Axes: N test samples, C classes. This runs `MoE` itself, not an engine, so the reported numbers are
+those that a user of the weights gets.
 """
 
 from typing import NamedTuple
@@ -15,7 +15,7 @@ from moe.model.layer import MoE
 
 
 class Evaluation(NamedTuple):
-    """On a test set, taken as one batch.
+    """The results on a test set, evaluated as one batch.
 
     network_loss: cross entropy; gate_loss: unweighted; confusion: samples by true class (row) and
     predicted class (column).
@@ -27,18 +27,18 @@ class Evaluation(NamedTuple):
 
     @property
     def accuracy(self) -> float:
-        """Share of all samples."""
+        """Share of all samples classified correctly."""
         return float(self.confusion.trace() / self.confusion.sum())
 
     @property
     def class_accuracies(self) -> Float[Tensor, " C"]:
-        """Share of each class's samples."""
+        """Share of each class's samples classified correctly."""
         return self.confusion.diagonal() / self.confusion.sum(1)
 
 
 @torch.no_grad()
 def evaluate(model: MoE, x: Float[Tensor, "N D"], y: Int[Tensor, " N"]) -> Evaluation:
-    """x: as `moe.data.batches.numbers` gives them; y: labels."""
+    """Evaluate a model. x: inputs, from `moe.data.batches.numbers`; y: labels."""
     output, aux = model(x)
     classes = output.shape[-1]
     pairs = y * classes + output.argmax(-1)

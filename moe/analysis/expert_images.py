@@ -1,4 +1,4 @@
-"""Pictures of one seed's models: what their routers look for, what their experts get.
+"""Pictures of one seed's models: router weights, and the mean image of each expert.
 
 Axes: E experts, D pixels of an image.
 """
@@ -23,7 +23,7 @@ Shape = tuple[int, int]  # height and width of an image
 
 
 class Digits(NamedTuple):
-    """Some samples of the test set: their rows in it, inputs and labels."""
+    """Some test samples: their rows in the test set, inputs and labels."""
 
     rows: Int[np.ndarray, " N"]
     inputs: Shaped[np.ndarray, "N D"]
@@ -31,14 +31,14 @@ class Digits(NamedTuple):
 
 
 def draw_digits(data: Dataset, count: int) -> Digits:
-    """The first samples of each class in the test set, the same number of each; draw digits.png of
-    them where they are images."""
+    """The first samples of each class in the test set, equally many of each. If they are images,
+    also draw them to digits.png."""
     labels = data.test_y.numpy().astype(int)
     each = max(1, count // data.classes)
     of_digit = [np.flatnonzero(labels == digit)[:each] for digit in range(data.classes)]
     rows = np.concatenate(of_digit)
     digits = Digits(rows, data.test_x.numpy()[rows], labels[rows])
-    PICTURES_DIR.mkdir(parents=True, exist_ok=True)  # an output of its stage, if only an empty one
+    PICTURES_DIR.mkdir(parents=True, exist_ok=True)  # a stage output: must exist even if empty
     if data.image_shape:
         _save(digits.inputs[None], data.image_shape, PICTURES_DIR / "digits.png")
     return digits
@@ -46,7 +46,7 @@ def draw_digits(data: Dataset, count: int) -> Digits:
 
 def gates_of(digits: Digits, seed: int) -> list[dict[str, Any]]:
     """A row per model of a seed and digit: image (its row in the test set), digit, predicted, and
-    the gate of each expert, left out where the run has no such expert."""
+    the gate of each expert that the run has."""
     import torch
 
     x = numbers(torch.from_numpy(digits.inputs))
@@ -63,10 +63,10 @@ def gates_of(digits: Digits, seed: int) -> list[dict[str, Any]]:
 def draw_experts(
     run: Run, model: MoE, routed: Routed, grey: Float[np.ndarray, "N D"], shape: Shape
 ) -> None:
-    """Draw a PNG for a trial, its experts from left to right: above, the router weights, 128 being
-    0 and the largest of the trial at an end; below, the mean image that the expert gets.
+    """Draw a PNG for a trial, its experts from left to right: above, the router weights, scaled by
+    the trial's largest, with grey 128 for 0; below, the mean image that the expert gets.
 
-    Of a diverged run, weights that are not finite are drawn as 0.
+    Weights that are not finite, in a diverged run, are drawn as 0.
     """
     weights = model.router.weight.detach().nan_to_num(0, 0, 0).numpy()
     signed = 128 + 127 * weights / max(np.abs(weights).max(), np.finfo(np.float32).tiny)

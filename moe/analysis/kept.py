@@ -1,10 +1,10 @@
-"""What is kept in git of a study that ran in its own copy: what its claims and figures need.
+"""The tables of a study in its own copy that are kept in git, for claims and figures.
 
-params.yaml    what the study was: its runs, settings and data set
+params.yaml    the study's runs, settings and data set
 runs.csv       as results/runs.csv
 slots.csv      as results/slots.csv, only k = 2 and lc = 1
 confusion.csv  as results/confusion.csv, only base models (ne = 1)
-pictures/      of some trials, as results/pictures/
+pictures/      as results/pictures/, only some trials
 """
 
 import shutil
@@ -25,16 +25,16 @@ NEEDED = {"runs": {}, "slots": {"k": 2, "lc": 1.0}, "confusion": {"ne": 1}}
 
 
 class Kept(NamedTuple):
-    """A study with its tables; those of history and coactivation are empty."""
+    """A study with its tables; the history and coactivation tables are empty."""
 
     params: Params
     tables: Tables
 
 
 def write_kept(study: Path, into: Path, pictured: Sequence[Trial] = ()) -> None:
-    """Copy from a finished study's folder.
+    """Copy the tables from a finished study's folder.
 
-    pictured: the trials whose pictures are copied too, where the study has them.
+    pictured: trials whose pictures are copied too, if the study has them.
     """
     into.mkdir(parents=True, exist_ok=True)
     for name, wanted in NEEDED.items():
@@ -49,7 +49,7 @@ def write_kept(study: Path, into: Path, pictured: Sequence[Trial] = ()) -> None:
 
 
 def read_kept(folder: Path) -> Kept | None:
-    """The study of a folder; None if there is none. Diverged runs are left out of all tables."""
+    """Read the study of a folder; None if there is none. Diverged runs are left out."""
     if not (folder / PARAMS_FILE).exists():
         return None
     params = read_params(folder / PARAMS_FILE)

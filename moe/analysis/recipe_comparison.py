@@ -1,6 +1,6 @@
-"""Recipes side by side: what the report and the claims ask of `Tables.routers`.
+"""Recipes side by side: tables for the report and the claims, from `Tables.routers`.
 
-There each recipe has one lc for a k and ne.
+In `Tables.routers`, each recipe has a single lc for a k and ne.
 """
 
 import numpy as np
@@ -14,8 +14,8 @@ PER_CENT = 100
 
 
 def at_one_lc(runs: pd.DataFrame) -> pd.DataFrame:
-    """The runs of each recipe at one lc, the one that most of its runs have, 1 among equals: runs
-    of several weights are not seeds of one trial."""
+    """The runs of each recipe at its most frequent lc (1 wins ties). Runs with different lc are not
+    seeds of one trial."""
     parts = []
     for _, of_recipe in runs.groupby("recipe"):
         counts = of_recipe["lc"].value_counts()
@@ -25,7 +25,7 @@ def at_one_lc(runs: pd.DataFrame) -> pd.DataFrame:
 
 
 def most_experts(runs: pd.DataFrame) -> int:
-    """The ne that most pairs of recipe and k have, the largest of equals."""
+    """The ne that most pairs of recipe and k have; the largest wins ties."""
     pairs = runs.drop_duplicates(["recipe", "k", "ne"])["ne"].value_counts()
     return int(max(pairs.index, key=lambda ne: (pairs[ne], ne)))
 
@@ -33,8 +33,7 @@ def most_experts(runs: pd.DataFrame) -> int:
 def side_by_side(runs: pd.DataFrame) -> pd.DataFrame:
     """A row for each recipe, k and ne: means over seeds, each with its 95 % interval.
 
-    The dense controls choose nothing: they have neither balance nor
-    specialisation.
+    The dense controls choose nothing, so they have no balance and no specialisation.
     """
     rows = []
     for (recipe, k, ne), group in runs.groupby(["recipe", "k", "ne"]):
@@ -48,11 +47,10 @@ def side_by_side(runs: pd.DataFrame) -> pd.DataFrame:
 
 
 def at_most_experts(runs: pd.DataFrame) -> pd.DataFrame:
-    """Of side_by_side the rows with the most experts, the most accurate first, and the gain.
+    """The rows of side_by_side at `most_experts`, the most accurate first, with the gain.
 
-    Most experts: as of most_experts. gain: accuracy there less that with the fewest experts that
-    the recipe has at this k, in points, within each seed; nan where there are no fewer, or no seed
-    has both.
+    gain: accuracy minus that with the recipe's fewest experts at this k, in points, within each
+    seed; nan if there are no fewer experts, or no seed has both.
     """
     most = most_experts(runs)
     table = side_by_side(runs)

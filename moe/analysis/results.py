@@ -1,4 +1,4 @@
-"""The study's tables, and what figures ask of them."""
+"""The study's tables, and the queries that figures make."""
 
 import json
 from collections.abc import Sequence
@@ -19,7 +19,7 @@ from moe.study.runs import RUN_KEYS, Run, Settings, Trial, exactly
 from moe.study.tables import picture_of, read_table, swept
 from moe.study.train_settings import Train, setting_of
 
-DIGITS = range(10)  # what the source's claims speak of
+DIGITS = range(10)  # the classes in the source's claims
 READINGS = ("blog", "logits")  # the two readings of the source
 MOST_COLUMNS = 2  # recipes side by side in a figure
 FEWEST_SIDE_BY_SIDE = 3  # recipes
@@ -31,16 +31,16 @@ class MissingCellsError(LookupError):
 
 
 class Tables(NamedTuple):
-    """What a study left in results/; folder: where; hidden: width of its experts.
+    """The tables of a study in results/. folder: where they are; hidden: width of its experts.
 
-    settings: of a study that sweeps settings of `train`, those of these tables, so that no figure
+    settings: if the study sweeps settings of `train`, their values in these tables, so no figure
     averages over them; others: the study's tables at its other settings.
     routers: runs of three recipes or more, each recipe at one lc for a k and ne, or no rows;
-    router_study: the comparison that they are from, or None where they are this study's own;
-    benchmark: what `make bench` found.
+    router_study: the comparison that these are from; None if they are from this study;
+    benchmark: the results of `make bench`.
     confirmed: these tables with the runs of the confirmatory study, where it has their cells.
     beyond: a study of other data, to compare with.
-    diverged: the runs of runs and routers whose loss or weights are not finite; no table has them.
+    diverged: runs with a loss or weight that is not finite; they are in none of the tables.
     """
 
     folder: Path
@@ -62,29 +62,29 @@ class Tables(NamedTuple):
 
     @property
     def for_claims(self) -> "Tables":
-        """What to show where a claim of the source is at stake."""
+        """The tables for figures and texts that show a claim of the source."""
         return self.confirmed or self
 
     @property
     def all_runs(self) -> pd.DataFrame:
-        """The runs at all settings, with a column for each that the study sweeps."""
+        """The runs at all settings, with a column for each swept setting."""
         parts = [part.runs.assign(**dict(part.settings)) for part in (self, *self.others)]
         names = [*RUN_KEYS, *dict(self.settings)]
         table = pd.concat(parts, ignore_index=True)
         return table[[*names, *(name for name in table.columns if name not in names)]]
 
     def picture_of(self, trial: Trial) -> Path:
-        """Where the picture of a trial's experts is."""
+        """The path of the picture of a trial's experts."""
         return picture_of(trial._replace(settings=self.settings), self.folder)
 
     @property
     def pictured_seed(self) -> int:
-        """The study's first seed, of which there are pictures; -1 without any run."""
+        """The study's first seed, the one with pictures; -1 without any run."""
         return int(self.runs["seed"].min()) if len(self.runs) else -1
 
     @property
     def recipes(self) -> list[str]:
-        """Those side by side in figures: the source's readings first, two at most."""
+        """The recipes that figures show side by side: at most two, the source's readings first."""
         present = in_order(self.runs["recipe"])
         readings = [name for name in READINGS if name in present]
         others = [name for name in present if name not in readings]
@@ -92,7 +92,7 @@ class Tables(NamedTuple):
 
     @property
     def routing(self) -> list[str]:
-        """Of these recipes, those whose router chooses. Raises MissingCellsError without any."""
+        """Those of `recipes` whose router chooses experts. Raises MissingCellsError for none."""
         choosing = [name for name in self.recipes if recipe_named(name).chooses]
         if not choosing:
             raise MissingCellsError("a recipe whose router chooses experts")
@@ -112,11 +112,11 @@ class Tables(NamedTuple):
 def read_tables(
     folder: Path, hidden: int, dataset: str = "mnist", train: Train | None = None
 ) -> Tables:
-    """Read what the stages before wrote; dataset, train: as in params.yaml.
+    """Read the outputs of earlier stages; dataset, train: as in params.yaml.
 
-    Of a study that sweeps settings of `train`, the tables at `usual_settings`. Diverged runs are
-    left out of all tables. Where results/routers/ has no comparison, or it lacks a recipe of this
-    study, a study of three recipes or more is shown side by side itself.
+    If the study sweeps settings of `train`, the tables are those at `usual_settings`. Diverged runs
+    are left out. If results/routers/ has no comparison, or it lacks a recipe of this study,
+    `routers` is this study, provided that it has three recipes or more.
     """
     names = ("runs", "history", "confusion", "slots", "coactivation")
     runs, *others = (read_table(folder / f"{name}.csv") for name in names)
@@ -161,8 +161,8 @@ def settings_in(table: pd.DataFrame) -> list[Settings]:
 
 
 def usual_settings(runs: pd.DataFrame, train: Train | None = None) -> Settings:
-    """The combination of settings that a report is about: that of most runs, and of equals that of
-    `train`, else the smallest."""
+    """The combination of settings that the report shows: the one with most runs; ties go to the
+    values of `train`, then to the smallest."""
     counts = {settings: len(at_settings(runs, settings)) for settings in settings_in(runs)}
 
     def worth(settings: Settings) -> tuple[int, bool]:
@@ -173,7 +173,7 @@ def usual_settings(runs: pd.DataFrame, train: Train | None = None) -> Settings:
 
 
 def at_settings(table: pd.DataFrame, settings: Settings) -> pd.DataFrame:
-    """The rows with these settings, without the columns of settings."""
+    """The rows with these settings, without the settings' columns."""
     rows = cells(table, **dict(settings)) if settings else table
     return rows.drop(columns=swept(table)).reset_index(drop=True) if settings else rows
 
@@ -197,7 +197,7 @@ def cells(table: pd.DataFrame, **wanted: Any) -> pd.DataFrame:
 
 
 class At(NamedTuple):
-    """The k and lc at which a recipe is looked at over ne."""
+    """The k and lc at which a recipe is shown over ne."""
 
     k: int
     lc: float
@@ -207,8 +207,8 @@ class At(NamedTuple):
 
 
 def usual(runs: pd.DataFrame, recipe: str) -> At | None:
-    """k = 2 and lc = 1, the source's, where a recipe has them; else what it has most ne and runs
-    of, rather with several experts an input. None for a recipe without ne > 1."""
+    """The source's k = 2 and lc = 1, if the recipe has them; else the pair with most ne and runs,
+    preferring k > 1. None for a recipe without ne > 1."""
     many = cells(runs, recipe=recipe)
     many = many[many["ne"] > 1]
     if many.empty:
@@ -232,7 +232,7 @@ def usual_of(tables: Tables, recipes: Sequence[str]) -> dict[str, At]:
 
 
 def at_usual(table: pd.DataFrame, at: dict[str, At]) -> pd.DataFrame:
-    """The rows of each recipe at its k and lc; of models with fewer experts those with k = ne."""
+    """The rows of each recipe at its k and lc; models with fewer experts than k have k = ne."""
     parts = [
         of[of["k"] == of["ne"].clip(upper=k)]
         for name, (k, lc) in at.items()
@@ -242,14 +242,14 @@ def at_usual(table: pd.DataFrame, at: dict[str, At]) -> pd.DataFrame:
 
 
 def where(at: dict[str, At]) -> str:
-    """Such as "k = 2, lc = 1", or by recipe where they differ."""
+    """Such as "k = 2, lc = 1", or by recipe if they differ."""
     if len(set(at.values())) == 1:
         return str(next(iter(at.values())))
     return "; ".join(f"{name} at {cell}" for name, cell in at.items())
 
 
 def base(table: pd.DataFrame, recipe: str) -> pd.DataFrame:
-    """A recipe's models with one expert, each seed once: at lc = 1, or the lc with most seeds."""
+    """A recipe's models with one expert, one per seed: at lc = 1, or the lc with most seeds."""
     of_base = cells(table, recipe=recipe, ne=1)
     if of_base.empty:
         return of_base
@@ -259,8 +259,8 @@ def base(table: pd.DataFrame, recipe: str) -> pd.DataFrame:
 
 
 def over_seeds(table: pd.DataFrame, by: Sequence[str], value: str) -> pd.DataFrame:
-    """Columns by, mean, low, high, seeds: the mean over seeds with its 95 % interval; what is not
-    a number is left out."""
+    """Columns by, mean, low, high, seeds: the mean over seeds with its 95 % interval; NaNs are left
+    out."""
     rows = []
     for key, group in table.dropna(subset=[value]).groupby(list(by)):
         mean, low, high = mean_with_interval(group[value].to_numpy(float))
@@ -271,9 +271,9 @@ def over_seeds(table: pd.DataFrame, by: Sequence[str], value: str) -> pd.DataFra
 
 
 def mean_over_ne(table: pd.DataFrame, by: Sequence[str], value: str) -> pd.DataFrame:
-    """Each seed's mean over the ne that every value of `by` has, within a recipe; one row a seed.
+    """Each seed's mean over the ne that all values of `by` share, within a recipe.
 
-    by: recipe first. Seeds that lack one of these ne are left out; no rows without a common ne.
+    by: recipe first. Seeds that lack one of these ne are left out; no common ne gives no rows.
     """
     parts = []
     for _, of_recipe in table.groupby(by[0]):
@@ -286,9 +286,9 @@ def mean_over_ne(table: pd.DataFrame, by: Sequence[str], value: str) -> pd.DataF
 
 
 def lc_sweep(table: pd.DataFrame, recipes: Sequence[str]) -> pd.DataFrame:
-    """Of each recipe the cells with k = 2, or with the k that has most lc, if that is more than
-    one; of the seeds that every lc has, if there are any, so that lines of the same seeds compare.
+    """Each recipe's cells at k = 2, or else at the k with most lc, if it has more than one lc.
 
+    Only seeds that all lc share, if there are any, so that lines compare the same seeds.
     Raises MissingCellsError if no recipe has two lc.
     """
     parts = []
@@ -307,8 +307,8 @@ def lc_sweep(table: pd.DataFrame, recipes: Sequence[str]) -> pd.DataFrame:
 
 
 def slopes_on_ne(runs: pd.DataFrame, recipe: str, k: int, lc: float = 1.0) -> pd.Series | None:
-    """Each seed's slope of accuracy, in points, on log2 ne, from the fewest experts that have a
-    choice (ne = 2, or k); None with fewer than three ne or two seeds."""
+    """Each seed's slope of accuracy, in points, on log2 ne, from ne = 2 (or k, if larger); None
+    with fewer than three ne or two seeds."""
     of_k = cells(runs, recipe=recipe, k=k, lc=lc)
     wide = of_k[of_k["ne"] >= max(2, k)].pivot_table("accuracy", "seed", "ne").dropna()
     if wide.shape[1] < 3 or len(wide) < 2:
@@ -318,7 +318,7 @@ def slopes_on_ne(runs: pd.DataFrame, recipe: str, k: int, lc: float = 1.0) -> pd
 
 
 def accuracy_slopes(runs: pd.DataFrame, at_lc: dict[str, float]) -> pd.DataFrame:
-    """Columns recipe, k, mean, low, high, seeds: of slopes_on_ne, wherever there is one."""
+    """Columns recipe, k, mean, low, high, seeds: of slopes_on_ne, where it is defined."""
     rows = []
     for recipe, lc in at_lc.items():
         for k in sorted(set(cells(runs, recipe=recipe)["k"])):
@@ -341,7 +341,7 @@ class Change(NamedTuple):
 
 
 def change_over_ne(runs: pd.DataFrame, recipe: str, k: int, lc: float) -> Change | None:
-    """Over the seeds that both ends have; None where there is no such seed or only one ne."""
+    """The change over seeds that both ends share; None without such a seed, or with only one ne."""
     wide = cells(runs, recipe=recipe, k=k, lc=lc).pivot_table("accuracy", "seed", "ne")
     if wide.shape[1] < 2:
         return None

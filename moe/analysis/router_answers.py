@@ -1,7 +1,7 @@
-"""What the comparison of routers answers: tables for its figures and sentences.
+"""Results of the comparison of routers: tables for its figures and sentences.
 
 Differences are within a seed, in points of accuracy unless another measure is named, with 95 %
-intervals (Student's t), unadjusted for their number. One whose interval includes 0 is a tie.
+intervals (Student's t), unadjusted for their number. If the interval includes 0, it is a tie.
 """
 
 from collections.abc import Iterator
@@ -24,7 +24,7 @@ from moe.statistics import mean_with_interval, paired
 PER_CENT = 100
 RANDOM, DENSE_ACTIVE, DENSE_TOTAL = "random", "dense-active", "dense-total"
 BALANCE = ("max_violation", "max_violation_batch", "max_violation_epoch")
-# What is asked of two recipes that differ in one thing: (question, the one, the other)
+# Pairs of recipes that differ in one thing: (question, one, other)
 PAIRS = (
     ("a shared expert", "shared-expert", "switch"),
     ("normalised gates, sigmoid", "deepseek-v3", "loss-free"),
@@ -33,7 +33,7 @@ PAIRS = (
 
 
 class Difference(NamedTuple):
-    """One less the other, over the seeds that both have."""
+    """One minus the other, over the seeds that both have."""
 
     value: float
     low: float
@@ -48,7 +48,7 @@ class Difference(NamedTuple):
 def difference(
     one: pd.DataFrame, other: pd.DataFrame, measure: str = "accuracy"
 ) -> Difference | None:
-    """Between two trials' runs; accuracies in points. None without two seeds in common."""
+    """The difference between two trials; accuracies in points. None without two common seeds."""
     both = one.set_index("seed")[measure] - other.set_index("seed")[measure]
     values = both.dropna().to_numpy(float) * (PER_CENT if measure == "accuracy" else 1)
     if len(values) < 2:
@@ -72,7 +72,7 @@ def cells_of(study: RouterStudy) -> Iterator[tuple[str, int, int]]:
 def means(study: RouterStudy) -> pd.DataFrame:
     """A row for each cell of the comparison: mean, low and high of accuracy and each balance.
 
-    What chooses nothing has no balance.
+    Recipes that choose nothing have no balance.
     """
     rows = []
     for cell in cells_of(study):
@@ -89,8 +89,8 @@ def means(study: RouterStudy) -> pd.DataFrame:
 
 
 def by_weight(study: RouterStudy) -> pd.DataFrame:
-    """Phase one at the learning rate that was chosen: a row for each recipe, ne, k and lc, with
-    the mean and interval of accuracy, max_violation and dead_experts, and whether it was chosen."""
+    """Phase one at the chosen learning rate: a row for each recipe, ne, k and lc, with the mean and
+    interval of accuracy, max_violation and dead_experts, and whether it was chosen."""
     chosen = study.chosen[[*CELL, *SETTING]].rename(columns={"lc": "chosen_lc"})
     runs = study.select.merge(chosen, on=[*CELL, "learning_rate"])
     rows = []
@@ -105,8 +105,8 @@ def by_weight(study: RouterStudy) -> pd.DataFrame:
 
 
 def gains(study: RouterStudy) -> pd.DataFrame:
-    """At the most experts, each router less each control: the recipe that keeps its router, one
-    dense network of the size at work, and one of the size of all experts."""
+    """At the most experts, each router minus each control: a fixed random router, a dense network
+    as large as the k active experts, and one as large as all experts."""
     rows = []
     for recipe, ne, k in cells_of(study):
         if ne != MOST_NE or not recipe_named(recipe).chooses or recipe == RANDOM:
@@ -119,8 +119,8 @@ def gains(study: RouterStudy) -> pd.DataFrame:
 
 
 def grains(study: RouterStudy) -> pd.DataFrame:
-    """The runs of 160 hidden units with 40 at work: mean and interval by recipe and ne, and less
-    the fewest experts of the recipe."""
+    """The runs with 40 of 160 hidden units active: mean and interval by recipe and ne, and the
+    difference from the recipe's fewest experts."""
     width = study.runs["hidden"]
     runs = study.runs[(study.runs["ne"] * width == 160) & (study.runs["k"] * width == 40)]
     rows = []
@@ -139,7 +139,7 @@ def grains(study: RouterStudy) -> pd.DataFrame:
 
 
 def choices(study: RouterStudy) -> pd.DataFrame:
-    """Single decisions: for each question, ne and k, the one less the other, by measure."""
+    """Single decisions: for each question, ne and k, one minus the other, by measure."""
     rows = []
     for question, one, other in PAIRS:
         for recipe, ne, k in cells_of(study):
@@ -186,7 +186,7 @@ def at_an_end(study: RouterStudy) -> dict[str, dict[str, list[float]]]:
 
 
 def on_the_front(table: pd.DataFrame) -> pd.DataFrame:
-    """Of rows with accuracy and max_violation those that no other beats in both means."""
+    """The Pareto front: rows that no other row beats in both mean accuracy and max_violation."""
     kept = table.dropna(subset=["max_violation"])
     beaten = [
         ((kept["accuracy"] > row.accuracy) & (kept["max_violation"] <= row.max_violation)).any()

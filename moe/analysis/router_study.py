@@ -1,8 +1,8 @@
 """The comparison of routers, in two phases: `make routers`.
 
-Phase one, studies/routers-select.yaml, tries settings of every router and chooses on images that
-are not in the test set. Phase two, studies/routers.yaml, trains what was chosen on other seeds and
-looks at the test set once. docs/routers.md has the rule.
+Phase one, studies/routers-select.yaml, tries settings of every router and chooses by accuracy on
+images that are not in the test set. Phase two, studies/routers.yaml, trains the chosen settings on
+other seeds and uses the test set once. docs/routers.md has the rule.
 """
 
 from collections.abc import Iterator
@@ -21,13 +21,13 @@ from moe.study.tables import RESULTS_DIR, read_table, run_columns
 ROUTERS_DIR = RESULTS_DIR / "routers"
 CELL = ["recipe", "ne", "k"]
 SETTING = ["lc", "learning_rate"]
-DIGITS_OF_MEANS = 9  # accuracies are counts; rounding in their mean must not decide a tie
+DIGITS_OF_MEANS = 9  # round mean accuracies, so that rounding errors do not decide a tie
 
 FIRST_SEED, SEEDS = 100, 20  # of phase two; phase one has seeds below 100
 MOST_NE, FEW_K = 16, 2  # the cell whose settings the questions on expert sizes take
 LIMITED = "switch"
 CAPACITY_FACTORS = (1.0, 1.25, 2.0)
-# (ne, k, hidden): 160 hidden units in all, 40 of them at work
+# (ne, k, hidden): 160 hidden units in all, 40 of them active
 GRAINS = ((4, 1, 40), (8, 2, 20), (16, 4, 10), (32, 8, 5))
 GRAINED = {
     "switch": GRAINS,
@@ -38,9 +38,9 @@ GRAINED = {
 
 
 class RouterStudy(NamedTuple):
-    """select: the runs of phase one; chosen: a row for each router, ne and k; runs: of phase two,
-    at all settings; main: `main_comparison` of these; diverged: runs of phase two that are in no
-    table."""
+    """select: the runs of phase one; chosen: a row for each router, ne and k; runs: phase two at
+    all settings; main: `main_comparison` of these; diverged: runs of phase two that are left out.
+    """
 
     select: pd.DataFrame
     chosen: pd.DataFrame
@@ -50,7 +50,7 @@ class RouterStudy(NamedTuple):
 
 
 def read_router_study(folder: Path = ROUTERS_DIR) -> RouterStudy | None:
-    """The committed tables; None before `make routers` was run."""
+    """Read the committed tables; None before `make routers` was run."""
     if not (folder / "runs.csv").exists():
         return None
     select, _ = split(read_table(folder / "select.csv"))
@@ -60,15 +60,15 @@ def read_router_study(folder: Path = ROUTERS_DIR) -> RouterStudy | None:
 
 
 def kept(runs: pd.DataFrame, more: tuple[str, ...] = ()) -> pd.DataFrame:
-    """Of runs.csv what the comparison needs."""
+    """The columns of runs.csv that the comparison needs."""
     return runs[[*run_columns(runs), *ROUTER_MEASURES, *more]]
 
 
 def choose(select: pd.DataFrame) -> pd.DataFrame:
     """The setting of each router, ne and k with the highest mean accuracy over seeds.
 
-    select: runs of phase one. Of equal means the smaller lc, then the smaller learning rate. A
-    setting with a run that diverged is not chosen. Columns CELL, SETTING, accuracy, seeds.
+    select: runs of phase one. Ties go to the smaller lc, then to the smaller learning rate. A
+    setting with a diverged run is not chosen. Columns CELL, SETTING, accuracy, seeds.
     """
     means = select.groupby([*CELL, *SETTING], as_index=False).agg(
         accuracy=("accuracy", "mean"), seeds=("seed", "nunique"), diverged=(COLUMN, "max")
@@ -81,8 +81,8 @@ def choose(select: pd.DataFrame) -> pd.DataFrame:
 
 
 def main_comparison(runs: pd.DataFrame, chosen: pd.DataFrame) -> pd.DataFrame:
-    """Of phase two the comparison itself: what was chosen, with experts of the usual width and no
-    capacity. Without the columns of settings other than lc."""
+    """The main comparison of phase two: the chosen settings, with experts of the usual width and no
+    capacity. Of the settings, only lc remains a column."""
     width = runs["hidden"].mode().iloc[0]
     plain = runs[(runs["hidden"] == width) & np.isinf(runs["capacity_factor"])]
     of_chosen = plain.merge(chosen[[*CELL, *SETTING]], on=[*CELL, *SETTING])
@@ -156,7 +156,7 @@ runtime:
 
 
 def second_phase_file(chosen: pd.DataFrame, first: Params) -> str:
-    """params.yaml of phase two. first: of phase one, whose training it has."""
+    """params.yaml of phase two. first: params of phase one; training is the same."""
     sweeps = list(second_phase(chosen))
     lines = [f"  - {_yaml(sweep)}" for sweep in sweeps]
     runs = SEEDS * sum(len(sweep.get("capacity_factor", [0])) for sweep in sweeps)
@@ -167,10 +167,10 @@ def second_phase_file(chosen: pd.DataFrame, first: Params) -> str:
 
 
 def _yaml(value: Any) -> str:
-    """A value in one line."""
+    """A value as YAML in one line."""
     if isinstance(value, dict):
         return f"{{{', '.join(f'{key}: {_yaml(part)}' for key, part in value.items())}}}"
     if isinstance(value, list):
         return f"[{', '.join(map(_yaml, value))}]"
-    # A name with commas needs quotes; YAML takes 1e-04, without a dot, for a word.
+    # A name with commas needs quotes; YAML reads 1e-04, without a dot, as a string.
     return f'"{value}"' if isinstance(value, str) else np.format_float_positional(value, trim="-")

@@ -1,12 +1,12 @@
-"""Who gets what: how a trained router spreads the test set over its experts.
+"""Routing metrics: how a trained router spreads the test set over its experts.
 
 Axes: N images, E experts, C classes. `slots` (E, C) counts hard decisions: how often an expert is
-chosen for an image of a class. It sums to N · k where every image has k experts.
+chosen for an image of a class. It sums to N · k if every image has k experts.
 
-Balance and specialisation are measured over the routed experts: a shared expert, which sees every
-image, has neither (`routed_alone`).
+Balance and specialisation cover the routed experts only, not a shared expert, which sees every
+image (`routed_alone`).
 
-Per-class shares are taken within a class, so that a frequent digit counts no more than a rare one.
+Per-class shares are normalised within a class, so frequent and rare classes count the same.
 """
 
 from typing import NamedTuple
@@ -21,7 +21,7 @@ from moe.model.layer import MoE
 
 
 class Routed(NamedTuple):
-    """What a router does with a set of images.
+    """A router's decisions on a set of images.
 
     gates: (N, E), zero where an expert is not chosen; chosen: (N, E), 1 where it is.
     """
@@ -31,19 +31,19 @@ class Routed(NamedTuple):
 
 
 def route(model: MoE, x: Float[Tensor, "N D"]) -> Routed:
-    """Only the router works; x: as `moe.data.batches.numbers` gives them."""
+    """Run only the router. x: inputs, from `moe.data.batches.numbers`."""
     routing = model.route(x)
     return Routed(routing.gates.numpy(), routing.chosen.float().numpy())
 
 
 def routed_alone(model: MoE, routed: Routed) -> Routed:
-    """Without the experts that the recipe shares among all images."""
+    """The decisions without the recipe's shared experts."""
     shared = model.recipe.shared
     return Routed(routed.gates[:, shared:], routed.chosen[:, shared:])
 
 
 def experts_per_image(routed: Routed) -> float:
-    """Mean number of experts that an image chooses: k, or less where the recipe lets it vary."""
+    """Mean number of experts per image: k, unless the recipe lets it vary."""
     return float(routed.chosen.sum(1).mean())
 
 
@@ -61,9 +61,9 @@ def coactivation(routed: Routed) -> Int[np.ndarray, "E E"]:
 
 
 def gate_entropy(routed: Routed) -> float:
-    """Mean over images of the entropy of their gates, in nats, the gates scaled to sum to 1.
+    """Mean over images of the entropy of their gates, scaled to sum to 1, in nats.
 
-    0: one expert decides; ln k: all k weigh the same. Images without any expert are left out.
+    0: one expert has all the weight; ln k: equal weights. Images without experts are left out.
     """
     gates = routed.gates[routed.chosen.any(1)]
     shares = gates / gates.sum(1, keepdims=True)
@@ -85,15 +85,15 @@ def normalised_mutual_information(slots: Int[np.ndarray, "... E C"]) -> Float[np
     """2 I(expert; class) / (H(expert) + H(class)): 0 if the class says nothing about the expert."""
     joint = slots / slots.sum((-2, -1), keepdims=True)
     of_expert, of_class = entr(joint.sum(-1)).sum(-1), entr(joint.sum(-2)).sum(-1)
-    # Where there is none, rounding leaves a little, of either sign.
+    # Where it is zero, rounding leaves a small number of either sign.
     mutual = np.maximum(of_expert + of_class - entr(joint).sum((-2, -1)), 0)
     return np.asarray(2 * mutual / (of_expert + of_class))
 
 
 def nmi_null(slots: Int[np.ndarray, "E C"], tables: int, rng: np.random.Generator) -> float:
-    """Mean NMI of random tables with the same margins: what no specialisation at all would give."""
+    """Mean NMI of random tables with the same margins: the value without any specialisation."""
     alive = slots[slots.sum(1) > 0]
-    if len(alive) == 1:  # the only table with these margins
+    if len(alive) == 1:  # only one table has these margins
         return 0.0
     margins = random_table(alive.sum(1), alive.sum(0))
     return float(normalised_mutual_information(margins.rvs(tables, random_state=rng)).mean())
@@ -102,8 +102,8 @@ def nmi_null(slots: Int[np.ndarray, "E C"], tables: int, rng: np.random.Generato
 def experts_per_class(slots: Int[np.ndarray, "E C"]) -> float:
     """exp of the entropy of a class's slots over the experts, mean over classes.
 
-    1: each class has one expert; E: every class is spread evenly. At least k, by construction,
-    where every image has k experts.
+    1: each class has one expert; E: every class is spread evenly. If every image has k experts, it
+    is at least k by construction.
     """
     return float(np.exp(entr(_shares_of_class(slots)).sum(0)).mean())
 
@@ -117,7 +117,7 @@ def classes_per_expert(slots: Int[np.ndarray, "E C"]) -> float:
 
 
 def mean_images(routed: Routed, x: Float[np.ndarray, "N D"]) -> Float[np.ndarray, "E D"]:
-    """The mean of the images that choose each expert; zeros for an expert that none chooses."""
+    """The mean of the images that choose each expert; zeros for an expert without images."""
     tokens = routed.chosen.sum(0)
     return routed.chosen.T @ x / np.maximum(tokens, 1)[:, None]
 

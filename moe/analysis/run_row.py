@@ -1,4 +1,4 @@
-"""The numbers of a run that stand in its row of runs.csv: from its model, and from its training."""
+"""The numbers in a run's row of runs.csv, from its model and from its training."""
 
 from collections.abc import Sequence
 
@@ -26,7 +26,7 @@ def of_evaluation(result: Evaluation) -> dict[str, float]:
 
 
 def of_training(history: pd.DataFrame) -> pd.DataFrame:
-    """A row per run: accuracy and dropped slots of its last epoch, gradients of all."""
+    """A row per run: accuracy and dropped slots of the last epoch, gradients over all epochs."""
     by_run = history.sort_values("epoch").groupby(run_columns(history))
     return by_run.agg(
         train_accuracy=("train_accuracy", "last"),
@@ -47,7 +47,7 @@ def of_routing(
 ) -> dict[str, float]:
     """How the router spreads the test set, and whether the run diverged.
 
-    labels: of the test set. losses: of all epochs and of the test set.
+    labels: of the test set. losses: of all epochs, and on the test set.
     """
     alone = routing.routed_alone(model, routed)
     slots = routing.slot_counts(alone, labels, classes)

@@ -1,8 +1,8 @@
-"""How evenly a trained router spreads training images: in each batch, and over an epoch.
+"""How evenly a trained router spreads training images, in each batch and over an epoch.
 
-Hardware waits for the busiest expert of a batch, so that a load that is even over an epoch may
-still be slow. The weights are those at the end of training; noise, random choice and Sinkhorn's
-plan act as they do in training.
+Hardware waits for the busiest expert of a batch, so a load that is even over an epoch may still be
+slow. The weights are those at the end of training; routing is in training mode, with noise, random
+choice and Sinkhorn's plan.
 
 Axes: S steps, B batch, D inputs, E experts.
 """
@@ -21,9 +21,9 @@ STEPS_AT_ONCE = 52  # of 128 MNIST images: 20 MB
 
 
 class TrainingBalance(NamedTuple):
-    """MaxVio: images of the busiest expert over the mean of all, minus 1.
+    """MaxVio: images of the busiest expert divided by the mean over experts, minus 1.
 
-    batch: mean over the batches of an epoch; epoch: of the sums over all of them.
+    batch: mean over the batches of an epoch; epoch: of the loads summed over these batches.
     """
 
     batch: float
@@ -33,14 +33,14 @@ class TrainingBalance(NamedTuple):
 def training_balance(
     model: MoE, data: Dataset, seed: int, epoch: int, batch_size: int
 ) -> TrainingBalance:
-    """The balance over the batches of an epoch of the run with this seed."""
+    """The balance over the batches of one epoch of the run with this seed."""
     return balance_of(training_loads(model, data, seed, epoch, batch_size))
 
 
 def training_loads(
     model: MoE, data: Dataset, seed: int, epoch: int, batch_size: int
 ) -> Float[np.ndarray, "S E"]:
-    """How many images of each batch choose each expert that is not shared."""
+    """How many images of each batch choose each expert, without shared experts."""
     batches = batch_order(seed, epoch, len(data.train_x), batch_size)
     was_training = model.training
     model.train()
@@ -55,7 +55,7 @@ def training_loads(
 
 
 def balance_of(loads: Float[np.ndarray, "S E"]) -> TrainingBalance:
-    """From the load of each expert in each batch."""
+    """The balance, from the load of each expert in each batch."""
     by_batch = loads.max(1) / loads.mean(1) - 1
     total = loads.sum(0)
     return TrainingBalance(float(by_batch.mean()), float(total.max() / total.mean() - 1))

@@ -1,7 +1,7 @@
-"""What the source claims, each as numbers with a margin, and the verdicts.
+"""The source's claims, each measured by numbers with a margin, and the verdicts.
 
-claim: what a claim is; judge: the verdicts; confirmatory: the study that decides. All other files
-declare claims, by subject: CLAIMS has every `Claim` of every file in this folder.
+claim: the types; judge: the verdicts; confirmatory: the study that decides. All other files declare
+claims, by subject: CLAIMS has every `Claim` of every file in this folder.
 """
 
 import json
@@ -32,7 +32,7 @@ def _found() -> tuple[Claim, ...]:
 
 
 def _in_order(name: str) -> tuple[int, str]:
-    """C2 before C10, and ids of other forms after these."""
+    """Sort key: C2 before C10, then ids of other forms."""
     number = name.removeprefix("C")
     return (int(number), "") if number.isdecimal() else (10**9, name)
 
@@ -41,10 +41,10 @@ CLAIMS = _found()
 
 
 def judged(tables: Tables, exploratory: Tables | None = None) -> list[dict[str, Any]]:
-    """The claims that make sense for the data set, each for each of its recipes.
+    """Judge the claims that apply to the data set, each for each of its recipes.
 
-    tables: of the study that decides; "confirmatory" says whether it is that of docs/protocol.md.
-    exploratory: of a study whose estimates are kept under "exploratory" (None where it has none).
+    tables: the study that decides; "confirmatory" says whether it is that of docs/protocol.md.
+    exploratory: a study whose estimates are added under "exploratory" (None if it has none).
     """
     allowed = tables.dataset.claims
     claims = [claim for claim in CLAIMS if allowed is None or claim.id in allowed]
@@ -67,7 +67,7 @@ def _small(result: dict[str, Any] | None) -> dict[str, Any] | None:
 
 
 def write_claims(results: list[dict[str, Any]], path: Path) -> None:
-    """As JSON, the same results always as the same bytes."""
+    """Write JSON; equal results give identical bytes."""
     by_id: dict[str, dict[str, Any]] = {}
     for result in results:
         of_recipe = {k: v for k, v in result.items() if k not in ("id", "recipe", "symbol")}
@@ -77,7 +77,7 @@ def write_claims(results: list[dict[str, Any]], path: Path) -> None:
 
 
 def _rounded(value: Any) -> Any:
-    """Six digits; what is not a number is null."""
+    """Round to six digits; NaN and infinity become null."""
     if isinstance(value, float):
         return float(f"{value:.6g}") if math.isfinite(value) else None
     if isinstance(value, dict):

@@ -1,6 +1,6 @@
-"""The claims on MNIST and on Fashion-MNIST: what travels.
+"""The claims on MNIST and on Fashion-MNIST: which verdicts agree.
 
-docs/beyond-mnist.md says what is asked. The study on Fashion-MNIST is kept in results/fashion/.
+docs/beyond-mnist.md explains the comparison. The study on Fashion-MNIST is in results/fashion/.
 """
 
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ from moe.study.runs import Trial
 from moe.study.tables import RESULTS_DIR
 
 FASHION_DIR = RESULTS_DIR / "fashion"
-# What routers look for is shown of these.
+# The trials whose router weights are shown
 PICTURED = [Trial(recipe, ne, 2, 1.0) for recipe in ("blog", "logits") for ne in (4, 8)]
 NOT_DECIDED = ("open", "at the margin", "not measured")
 
@@ -20,8 +20,8 @@ def compared(
 ) -> list[dict[str, Any]]:
     """A row for each claim and recipe that both studies have: id, claim, recipe, here, there.
 
-    here, there: verdicts as `judged` and `judge` give them. travels: "yes" for the same verdict,
-    "no" for another, and "undecided" where either of them is not decided.
+    here, there: verdicts of `judged` and `judge`. travels: "yes" if the verdicts are equal, "no" if
+    they differ, and "undecided" if either is not decided.
     """
     of_there = {(result["id"], result["recipe"]): result for result in there}
     rows = []

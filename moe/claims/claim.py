@@ -1,4 +1,4 @@
-"""What a claim is: the source's words, what is measured, and a function that measures it.
+"""Claims: the source's words, a description of the measure, and a function that computes it.
 
 A claim is a function with the decorator `claim`, in any file of this folder. It takes the tables of
 a study and a recipe, and returns its numbers, each with a margin. docs/protocol.md has the rules.
@@ -11,7 +11,7 @@ from moe.analysis.results import Tables
 from moe.statistics import Estimate, Verdict, against
 
 # Smallest differences that count, each with its reason
-POINTS = 0.2  # accuracy, in points: what a reader of two decimals would not call the same
+POINTS = 0.2  # accuracy, in points: visibly different when printed with two decimals
 POINTS_PER_STEP = 0.1  # slopes of accuracy: two steps make 0.2 points
 CV_SQUARED = 0.05  # gate loss: a spread of importance of about a fifth of its mean
 NATS = 0.005  # network loss: half a per cent in the likelihood of the right class
@@ -20,15 +20,15 @@ SHARE = 0.05  # shares and percentiles
 
 
 class MissingCellsError(LookupError):
-    """The study does not have what a claim is about; the message says what."""
+    """The study lacks the cells of a claim; the message says which."""
 
 
 class Part(NamedTuple):
     """One number of a claim.
 
-    margin: the claim says that the number is above it.
-    within: a range that the number has to lie in, instead of above a margin.
-    resolution: the smallest difference that counts; None where that is the margin itself.
+    margin: the claim holds if the number is above it.
+    within: a range; the claim holds if the number is inside it. Replaces the margin.
+    resolution: the smallest difference that counts; None if it is the margin.
     """
 
     what: str
@@ -40,7 +40,7 @@ class Part(NamedTuple):
 
     @property
     def verdict(self) -> Verdict:
-        """For a range: inside it at both ends, against outside at either."""
+        """The tests against the margin, or against both ends of the range."""
         if self.within is None:
             return against(self.estimate, self.margin)
         low, high = (against(self.estimate, end) for end in self.within)
@@ -62,10 +62,10 @@ class Part(NamedTuple):
 class Measured(NamedTuple):
     """A claim's numbers for one recipe.
 
-    combine: the verdict of its parts together; without it there is one part.
-    exact: what it shows, where there is nothing to test.
+    combine: combines the parts' verdicts; not needed for a single part.
+    exact: the result in words, for numbers without variance, which need no test.
     remark: a sentence to show with the numbers.
-    only: what is left where a claim fails as a whole but its first part holds.
+    only: the weaker statement that holds if the claim fails but its first part holds.
     beside: further numbers, without a verdict.
     """
 
@@ -83,7 +83,7 @@ class Measured(NamedTuple):
 
     @property
     def shows(self) -> str | None:
-        """What an exact claim shows: numbers without any variance need no test."""
+        """The result of an exact claim: numbers without variance need no test."""
         if self.exact is None and all(part.estimate.error == 0 for part in self.parts):
             return "holds" if self.verdict.above < self.verdict.below else "does not hold"
         return self.exact
@@ -102,8 +102,8 @@ class Claim(NamedTuple):
     """A claim of the source.
 
     words: the claim in one sentence. quote: the source's own words. measured: what the number is.
-    margin: when it counts as reproduced. measure: raises MissingCellsError where the study does
-    not have the cells.
+    margin: when it counts as reproduced. measure: computes the numbers; raises MissingCellsError if
+    the study lacks the cells.
     """
 
     id: str

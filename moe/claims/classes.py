@@ -1,4 +1,4 @@
-"""C7 – C9: which digits gain, and what the base model takes for what."""
+"""C7 – C9: which digits gain, and which digits the base model confuses."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -17,14 +17,14 @@ MANY_EXPERTS = 8
 NAMED = (4, 6, 9)
 DROPPED = 0.5
 ALMOST_ALL = 0.8  # of the gain
-CLEARLY = 0.02  # of the errors: what the first of two places has over the next
+CLEARLY = 0.02  # of the errors: the lead of the most frequent wrong digit over the next
 MANY_DIGITS = 4
 MORE_EVEN = 0.2  # of the base's range
 ACCURACIES = [f"accuracy_{digit}" for digit in DIGITS]
 
 
 def _base_and_experts(tables: Tables, recipe: str) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """(seeds, 10) accuracies in points: of all base seeds, and at ne = 8, k = 2, lc = 1."""
+    """(seeds, 10) accuracies in points: of the base, and at ne = 8, k = 2, lc = 1."""
     base = cells(tables.runs, recipe=recipe, ne=1).drop_duplicates("seed")
     experts = cells(tables.runs, recipe=recipe, ne=MANY_EXPERTS, k=2, lc=1.0)
     if len(base) < 2 or len(experts) < 2:
@@ -82,8 +82,8 @@ def _share(gain: np.ndarray, digits: Sequence[int]) -> np.ndarray:
 
 
 def _top_threes(base: pd.DataFrame, experts: pd.DataFrame) -> dict[str, Any]:
-    """Which three digits gain most within a seed, and in how many seeds, the most frequent first:
-    a single run, as the source's, shows one of them."""
+    """Which three digits gain most within a seed, and in how many seeds, the most frequent first.
+    A single run, like the source's, shows only one of these triples."""
     gains = (experts - base).dropna()
     largest = np.argsort(-gains.to_numpy(), axis=1, kind="stable")[:, :3]
     counts = Counter(", ".join(map(str, three)) for three in np.sort(largest, axis=1))
@@ -135,13 +135,13 @@ def base_confusions(tables: Tables, recipe: str) -> Measured:
 
 
 def _lead(shares: np.ndarray, named: list[int]) -> np.ndarray:
-    """(seeds,): the smallest share of the named digits less the largest of the others."""
+    """(seeds,): the smallest share of the named digits minus the largest of the others."""
     others = [digit for digit in DIGITS if digit not in named]
     return shares[:, named].min(1) - shares[:, others].max(1)
 
 
 def _error_shares(confusion: pd.DataFrame, digit: int) -> np.ndarray:
-    """(seeds, 10): where a digit's wrong images go; seeds without any are left out."""
+    """(seeds, 10): a digit's errors by predicted digit; seeds without errors are left out."""
     counts = counts_of(cells(confusion, digit=digit), "predicted").astype(float)
     counts[:, digit] = 0
     total = counts.sum(1, keepdims=True)

@@ -12,12 +12,12 @@ CONFIRM_DIR = RESULTS_DIR / "confirm"
 
 
 def write_confirm(study: Path, into: Path = CONFIRM_DIR) -> None:
-    """Copy from a finished study's folder what the claims need."""
+    """Copy the tables that the claims need from a finished study's folder."""
     write_kept(study, into)
 
 
 def read_confirm(params: Params, folder: Path = CONFIRM_DIR) -> Tables | None:
-    """The confirmatory study, if it is there and of the same data and training as these params."""
+    """The confirmatory study, if it exists and has the data and training of these params."""
     kept = read_kept(folder)
     if kept is None or (kept.params.data, kept.params.train) != (params.data, params.train):
         return None
@@ -25,5 +25,5 @@ def read_confirm(params: Params, folder: Path = CONFIRM_DIR) -> Tables | None:
 
 
 def is_confirmatory(tables: Tables) -> bool:
-    """Whether all of its seeds are those that docs/protocol.md keeps for the confirmatory study."""
+    """Whether all seeds are those that docs/protocol.md reserves for the confirmatory study."""
     return bool((tables.runs["seed"] >= FIRST_SEED).all())

@@ -1,4 +1,4 @@
-"""C10 – C15, C17, C18: what experts specialise in."""
+"""C10 – C15, C17, C18: the specialisation of experts."""
 
 import itertools
 from collections.abc import Sequence
@@ -24,7 +24,7 @@ PER_CENT = 100
 TRIPLE = (4, 7, 9)
 TRIPLES = list(itertools.combinations(DIGITS, 3))
 NOT_THERE = (4, 5, 8)  # "we see ne=4 and ne=5 don't have this behavior and neither does ne=8"
-POOLED = (3, 4, 5, 6)  # where it is seen with and without
+POOLED = (3, 4, 5, 6)  # sizes at which some seeds have it and some do not
 IT_HAPPENS = 0.05  # of the seeds
 WHOLE_TASK = 8  # digits of 10
 
@@ -83,13 +83,13 @@ def experts_per_digit(tables: Tables, recipe: str) -> Measured:
 
 
 def _slots(tables: Tables, recipe: str, ne: int) -> tuple[list[int], np.ndarray]:
-    """The seeds of ne at k = 2, lc = 1, and their slots (seeds, ne, 10)."""
+    """The seeds at this ne, k = 2 and lc = 1, and their slots (seeds, ne, 10)."""
     slots = cells(tables.slots, recipe=recipe, ne=ne, k=2, lc=1.0).sort_values(["seed", "expert"])
     return slots["seed"].unique().tolist(), counts_of(slots, "digit").reshape(-1, ne, len(DIGITS))
 
 
 def _by_measure(tables: Tables, recipe: str, ne: int) -> dict[str, pd.DataFrame]:
-    """For each measure of spread a row per seed: experts_per_class, classes_per_expert."""
+    """By measure of spread, a table with a row per seed: experts_per_class, classes_per_expert."""
     seeds, slots = _slots(tables, recipe, ne)
     if len(seeds) < 2:
         raise MissingCellsError(f"two seeds of ne = {ne} at k = 2, lc = 1")
@@ -131,7 +131,7 @@ def second_jump(tables: Tables, recipe: str) -> Measured:
 
 
 def _jump(tables: Tables, recipe: str, before: int, sizes: tuple[int, ...]) -> list[Part]:
-    """The gain of a step less that of the step before it, and of the step after it."""
+    """The gain of a step minus that of the step before it, and minus that of the step after it."""
     accuracy = PER_CENT * by_ne(tables, recipe, "accuracy", sizes)
     steps = {a: accuracy[b] - accuracy[a] for a, b in itertools.pairwise(sizes)}
     return [
@@ -147,7 +147,7 @@ def _jump(tables: Tables, recipe: str, before: int, sizes: tuple[int, ...]) -> l
 
 
 def _either(parts: Sequence[Verdict]) -> Verdict:
-    """One of two jumps is enough."""
+    """Holds if either of two jumps does."""
     return any_of([all_of(parts[:2]), all_of(parts[2:])])
 
 
@@ -215,7 +215,7 @@ def meeting_pays(tables: Tables, recipe: str) -> Measured:
     both = together.merge(accuracy)
     points = PER_CENT * both.pivot_table("accuracy", "seed", "ne").dropna()
     same = both.pivot(index="seed", columns="ne", values="same_expert").loc[points.index]
-    few = len(points) < 3  # the jackknife leaves one out and compares the others
+    few = len(points) < 3  # the jackknife leaves one out and needs two to compare
     effects = np.array([np.nan]) if few else effect_within(same.to_numpy(bool), points.to_numpy())
     if not np.isfinite(effects).all():
         raise MissingCellsError("seeds with 4, 7, 9 at one expert, and without, at the same ne")
@@ -229,11 +229,11 @@ def meeting_pays(tables: Tables, recipe: str) -> Measured:
 def _triples(tables: Tables, recipe: str) -> pd.DataFrame:
     """A row per seed and ne > 2.
 
-    percentile: the place of 4, 7, 9 among all triples by how much of their images its members
-    share. same_expert: whether one expert gets the most images of all three. has_most: whether it
-    also gets more than half of each.
+    percentile: the rank of {4, 7, 9} among all triples by the slots that its members share.
+    same_expert: whether one expert gets the most images of all three. has_most: whether it also
+    gets more than half of each.
 
-    At ne = 2 and k = 2 every expert gets everything, and all triples are equal.
+    At ne = 2 and k = 2, both experts get every image, and all triples are equal.
     """
     present = cells(tables.slots, recipe=recipe, k=2, lc=1.0)["ne"].unique()
     tables_of_ne = []
@@ -246,7 +246,7 @@ def _triples(tables: Tables, recipe: str) -> pd.DataFrame:
         of_triple = shares[:, :, TRIPLE]
         first = of_triple.argmax(1)  # (seeds, 3): the expert with the most images of each
         same = (first == first[:, :1]).all(1)
-        # Two slots an image: half of the images are a quarter of the slots.
+        # Each image has two slots, so half of the images are a quarter of the slots.
         most = (of_triple.max(1) > 1 / 4).all(1)
         columns = {
             "seed": seeds,
@@ -290,7 +290,7 @@ def narrow_experts(tables: Tables, recipe: str) -> Measured:
 
 
 def _by_each_measure(parts: Sequence[Verdict]) -> Verdict:
-    """The claim by each measure, which has two parts; then whether the measures agree."""
+    """Combine each measure's two parts, then test whether the measures agree."""
     return agreeing([all_of(parts[first : first + 2]) for first in range(0, len(parts), 2)])
 
 

@@ -1,4 +1,4 @@
-"""C1 – C6: what the gate loss does, and what k = 1 does."""
+"""C1 – C6: the effects of the gate loss and of k = 1."""
 
 from typing import Any
 
@@ -23,10 +23,10 @@ PER_CENT = 100
 
 
 def by_seed(table: pd.DataFrame, column: str, value: str, needed: tuple = ()) -> pd.DataFrame:
-    """(seeds, values of a column): each seed's mean of value over the ne that all values have.
+    """(seeds, values of a column): each seed's mean of value over the ne that all values share.
 
-    Seeds that lack a value are left out. Raises MissingCellsError when fewer than two remain, or a
-    needed value of the column is not there.
+    Seeds that lack a value are left out. Raises MissingCellsError if fewer than two seeds remain,
+    or if a needed value of the column is missing.
     """
     lacking = set(needed) - set(table[column])
     if lacking:
@@ -142,7 +142,7 @@ def slope_at_k_1(tables: Tables, recipe: str) -> Measured:
     at_1, at_2 = slope.get((recipe, 1)), slope.get((recipe, 2))
     if at_1 is None or at_2 is None:
         raise MissingCellsError("k = 1 and k = 2 at three ne and two seeds")
-    # Not all seeds have both: k = 1 has more of them where its slopes scatter more.
+    # Not all seeds have both k: k = 1 has more seeds where its slopes vary more.
     difference = of_means(lambda two, one: (two - one)[..., 0], at_2, at_1)
     gradient = cells(runs, recipe=recipe, k=1)["router_grad_norm_max"].max()
     beside = {
@@ -181,7 +181,7 @@ def switch_at_k_1(tables: Tables, recipe: str) -> Measured:
 
 
 def _routers_at_k_1(runs: pd.DataFrame) -> dict[str, Any]:
-    """Of the study of all recipes: whose router trains at k = 1, and what more experts bring."""
+    """From the study of all recipes: whose router trains at k = 1, and the gain of more experts."""
     if runs.empty:
         return {}
     fewest, most = runs["ne"].min(), runs["ne"].max()

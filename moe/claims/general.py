@@ -1,7 +1,7 @@
-"""Claims of the source that name digits, in a form that any data set can be asked.
+"""Claims of the source that name digits, generalised to any data set.
 
-docs/beyond-mnist.md has the readings. They are no part of the confirmatory study: `CLAIMS` has none
-of them.
+docs/beyond-mnist.md has the definitions. They are not part of the confirmatory study, nor of
+`CLAIMS`.
 """
 
 import itertools
@@ -12,14 +12,14 @@ from moe.analysis.results import Tables, base, cells, counts_of
 from moe.claims.claim import SHARE, Claim, Measured, MissingCellsError, Part
 from moe.statistics import frequency, paired
 
-LOST = 0.5  # a model loses a class when fewer of its images are right
+LOST = 0.5  # a model loses a class if its accuracy on the class is lower
 
 
 def most_confused(tables: Tables, recipe: str) -> tuple[int, int, int]:
-    """The three classes that base models take for one another most.
+    """The three classes that base models confuse most with one another.
 
-    For each pair of classes, the share of the images of one that is taken for the other, mean over
-    seeds; a triple has the sum over its three pairs and both directions.
+    Confusion of a triple: the share of images of one class predicted as the other, mean over seeds,
+    summed over its three pairs in both directions.
 
     Raises MissingCellsError for fewer than two seeds or three classes.
     """
@@ -40,7 +40,7 @@ def _columns(table: pd.DataFrame, prefix: str) -> list[str]:
 
 
 def meetings(tables: Tables, recipe: str) -> pd.DataFrame:
-    """A row for each seed and ne > 2 at k = 2, lc = 1; a column for each triple of classes, whether
+    """A row for each seed and ne > 2 at k = 2, lc = 1. A column for each triple of classes: whether
     one expert gets the most images of all three."""
     slots = cells(tables.slots, recipe=recipe, k=2, lc=1.0)
     triples = list(itertools.combinations(tables.classes, 3))

@@ -1,4 +1,4 @@
-"""The verdicts: two one-sided tests against each claim's margin, Holm over a recipe's claims."""
+"""Verdicts: two one-sided tests against each claim's margin, Holm-corrected within a recipe."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -21,7 +21,7 @@ SYMBOLS = {
 
 
 def judge(claims: Sequence[Claim], tables: Tables) -> list[dict[str, Any]]:
-    """Every claim for each of its recipes, with estimate, interval and verdict."""
+    """Judge every claim for each of its recipes: estimate, interval and verdict."""
     results: list[dict[str, Any]] = []
     tested: dict[str, list[tuple[dict[str, Any], Measured]]] = {}
     for claim in claims:
@@ -89,7 +89,7 @@ def _part(part: Part) -> dict[str, Any]:
 
 
 def _decided(measured: Measured, p_holm: float, factor: int) -> dict[str, Any]:
-    """Holm's p decides; where it does not, the intervals say whether it is at the margin."""
+    """Decide by Holm's p; if undecided, the intervals show whether it is at the margin."""
     verdict = measured.verdict
     if p_holm < LEVEL:
         found = {

@@ -1,6 +1,6 @@
 """docs/claims.md: a card for each claim, from reports/claims.json; and its pictures.
 
-What stands between the markers `changed: begin` and `changed: end` is written by hand and kept.
+The text between the markers `changed: begin` and `changed: end` is written by hand and kept.
 """
 
 import re
@@ -9,7 +9,7 @@ from typing import Any
 
 from moe.claims.judge import SYMBOLS
 
-Claims = dict[str, dict[str, dict[str, Any]]]  # id -> recipe -> what `judged` says
+Claims = dict[str, dict[str, dict[str, Any]]]  # id -> recipe -> result of `judged`
 IMAGES = "images/claims"
 BY_HAND = re.compile(r"<!-- changed: begin -->\n(.*?)<!-- changed: end -->", re.DOTALL)
 INTRODUCTION = """# What the source claims, and what was found
@@ -62,7 +62,7 @@ FIRST_EDITION = {
 
 
 def claims_page(claims: Claims, before: str) -> str:
-    """The page. before: the page as it was, for what is written by hand."""
+    """Generate the page. before: the previous page, whose hand-written text is kept."""
     by_hand = BY_HAND.search(before)
     is_confirmed = all(r["confirmatory"] for of_claim in claims.values() for r in of_claim.values())
     parts = [

@@ -4,7 +4,7 @@ from typing import Any
 from xml.sax.saxutils import escape
 
 WIDTH, ROW, TOP = 720, 26, 24
-LEFT, RIGHT = 330, 545  # where the strips are; names stand before them, numbers after
+LEFT, RIGHT = 330, 545  # ends of the strips; names are to their left, numbers to their right
 PAD = 0.12  # of the shown range, on both sides
 INK, SOFT, COUNTS, PAPER, LINE = "#1f2933", "#616e7c", "#cfe8d5", "#ffffff", "#d3dae1"
 COLOURS = {"blog": "#b45309", "logits": "#1d4ed8", "switch": "#7c3aed"}
@@ -12,9 +12,9 @@ LONGEST = 50  # characters of a name
 
 
 def picture(by_recipe: dict[str, dict[str, Any]]) -> str | None:
-    """SVG, the same results always as the same bytes; None where there is nothing to show.
+    """The picture as SVG; equal results give identical bytes. None if there is nothing to show.
 
-    by_recipe: of a claim, what `judged` says for each recipe, as read from claims.json.
+    by_recipe: a claim's results for each recipe, as read from claims.json.
     """
     rows = [
         (recipe, part)
@@ -49,7 +49,7 @@ def _ends(part: dict[str, Any]) -> list[float]:
 
 
 def _scale(parts: list[dict[str, Any]], unit: str) -> tuple[float, float]:
-    """What the strips of a unit show: all of its intervals and margins, and a little more."""
+    """The range of the strips of a unit: all intervals and margins, with some padding."""
     same = [part for part in parts if part["unit"] == unit]
     shown = [value for part in same for value in (part["low"], part["high"], *_ends(part))]
     room = PAD * (max(shown) - min(shown)) or 1.0

@@ -1,4 +1,4 @@
-"""C16 and C19: what more experts bring, and what they cost."""
+"""C16 and C19: the gain of more experts, and their cost."""
 
 from moe.analysis.results import Tables
 from moe.claims.claim import POINTS, Measured, Part, claim

@@ -15,7 +15,7 @@ ROUNDING = 1e-9
 
 
 def exp_of_entropy(shares: Float[np.ndarray, "rows n"]) -> Float[np.ndarray, " rows"]:
-    """Hill's number of order 1: as many equal shares would have this entropy."""
+    """Hill's number of order 1: the number of equal shares with the same entropy."""
     return np.exp(entr(shares).sum(-1))
 
 
@@ -25,7 +25,7 @@ def inverse_simpson(shares: Float[np.ndarray, "rows n"]) -> Float[np.ndarray, " 
 
 
 def cover_of_80(shares: Float[np.ndarray, "rows n"]) -> Float[np.ndarray, " rows"]:
-    """The fewest shares, the largest first, that sum to 80 %."""
+    """How many of the largest shares sum to 80 %."""
     covered = np.cumsum(-np.sort(-shares, axis=-1), axis=-1)
     return 1.0 + (covered < COVERED - ROUNDING).sum(-1)
 
@@ -38,14 +38,14 @@ MEASURES: dict[str, Measure] = {
 
 
 def per_class(slots: Int[np.ndarray, "E C"], measure: Measure) -> float:
-    """Experts of a class, mean over classes."""
+    """Experts per class, mean over classes."""
     return float(measure((slots / slots.sum(0)).T).mean())
 
 
 def per_expert(slots: Int[np.ndarray, "E C"], measure: Measure) -> float:
-    """Classes of an expert, mean over the experts that get any image.
+    """Classes per expert, mean over the experts that get any image.
 
-    Shares are taken within a class first, so that a frequent class counts no more than a rare one.
+    Shares are normalised within a class first, so frequent and rare classes count the same.
     """
     shares = slots / slots.sum(0)
     alive = shares[shares.sum(1) > 0]

@@ -1,4 +1,4 @@
-"""A data set as four arrays: checked, and as .npy files in a folder."""
+"""A data set as four arrays: validation, and .npy files in a folder."""
 
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,8 +13,8 @@ Labels = UInt8[np.ndarray, " N"] | Int64[np.ndarray, " N"]
 class Arrays(NamedTuple):
     """Inputs (N, …) and labels (N,) for training and for the test.
 
-    Inputs of uint8 are grey values: training divides them by 255. Inputs of float32 are taken as
-    they are.
+    Inputs of type uint8 are grey values: training divides them by 255. Inputs of type float32 are
+    used unchanged.
     """
 
     x_train: Inputs
@@ -24,14 +24,14 @@ class Arrays(NamedTuple):
 
 
 def checked(x_train: Any, y_train: Any, x_test: Any, y_test: Any) -> Arrays:
-    """Arrays that can be trained on, from what numpy takes for arrays.
+    """Validate array-likes and convert them to arrays for training.
 
     Inputs: uint8 stays, other numbers become float32. Labels become int64.
 
     Raises ValueError, which names the argument, for: inputs that are not finite numbers, that have
     no axis besides the samples, or differ in shape or kind between training and test; labels that
-    are not one whole number for each sample, or leave out one of 0 … C-1, in training or the test;
-    fewer than two classes; nothing.
+    are not one whole number for each sample, or lack one of 0 … C-1 in training or the test; fewer
+    than two classes; empty arrays.
     """
     x = {name: _inputs(name, given) for name, given in (("x_train", x_train), ("x_test", x_test))}
     shapes = {name: array.shape[1:] for name, array in x.items()}
@@ -74,7 +74,7 @@ def checked_names(names: Any, classes: int) -> tuple[str, ...]:
     words = tuple(str(name).strip() for name in array)
     bad = [word for word in words if not word or not word.isprintable()]
     if bad or len(set(words)) < classes:
-        raise ValueError("class_names: each must be a different name of printable characters")
+        raise ValueError("class_names: must be different names of printable characters")
     return words
 
 
@@ -115,16 +115,16 @@ def _labels(name: str, given: Any, samples: int) -> Labels:
 
 
 def _array(name: str, given: Any) -> np.ndarray:
-    """What numpy makes of it; torch's tensors have to be on the CPU."""
+    """Convert to a numpy array; tensors have to be on the CPU."""
     try:
         return np.ascontiguousarray(given)
     except (TypeError, ValueError, RuntimeError) as error:
         reason = " ".join(str(error).split())
-        raise ValueError(f"{name} is no array of numbers: {reason}") from None
+        raise ValueError(f"{name} is not an array of numbers: {reason}") from None
 
 
 def write_arrays(arrays: Arrays, folder: Path) -> None:
-    """Write each as a .npy file, which `Dataset` reads."""
+    """Write each array as a .npy file, which `Dataset` reads."""
     folder.mkdir(parents=True, exist_ok=True)
     for name, array in arrays._asdict().items():
         np.save(folder / f"{name}.npy", array, allow_pickle=False)

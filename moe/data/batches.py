@@ -13,15 +13,15 @@ from torch import Tensor
 
 
 def numbers(x: Shaped[Tensor, "*N D"], dtype: torch.dtype = torch.float32) -> Tensor:
-    """Inputs as a layer takes them: grey values (uint8) in [0, 1], without mean shift, so that a
-    background pixel stays 0; other numbers as they are."""
+    """Convert inputs to floats: uint8 grey values are scaled to [0, 1], without mean shift, so that
+    a background pixel stays 0; other numbers are unchanged."""
     return x.to(dtype).div_(255) if x.dtype == torch.uint8 else x.to(dtype)
 
 
 def batch_order(seed: int, epoch: int, samples: int, batch_size: int) -> Tensor:
-    """The epoch's batches (steps, B) of sample indices, a function of (seed, epoch) alone.
+    """The epoch's batches (steps, B) of sample indices; depends only on (seed, epoch).
 
-    The last, partial batch is dropped. Raises ValueError if there is no whole one.
+    The last, partial batch is dropped. Raises ValueError if there is no full batch.
     """
     steps = samples // batch_size
     if steps == 0:
@@ -40,8 +40,8 @@ def random_draws(
 ) -> Float[Tensor, "E steps B"]:
     """The random numbers of an epoch: standard normal, or uniform in [0, 1).
 
-    Those of an expert are a function of (seed, epoch, expert) alone. So runs that share experts
-    share their noise, and the number of other experts or runs does not matter.
+    An expert's numbers depend only on (seed, epoch, expert), so they are the same for any number of
+    other experts or runs.
     """
     draws = []
     for expert in range(num_experts):
@@ -52,6 +52,6 @@ def random_draws(
 
 
 def in_chunks(samples: int, size: int) -> Iterator[slice]:
-    """Slices that cover range(samples), of the given size but for the last."""
+    """Slices that cover range(samples), of the given size; the last may be shorter."""
     for start in range(0, samples, size):
         yield slice(start, min(start + size, samples))

@@ -1,7 +1,7 @@
 """A data set in memory or on disk, as tensors.
 
-The folder `data/` has four IDX files for data sets of images, as MNIST has, or else four .npy
-files. Everything after the download stage is the same for all of them.
+The folder `data/` has four IDX files for data sets of images, like MNIST, or else four .npy files.
+All stages after download treat both alike.
 """
 
 import hashlib
@@ -29,9 +29,9 @@ ARRAY_FILES = tuple(f"{name}.npy" for name in Arrays._fields)
 class Dataset:
     """Inputs (N, D), of uint8 or float32, and labels (N,), of uint8 or int64.
 
-    folder: where the files are; they are mapped, not read, so that processes of one machine share
-        their memory. In `Dataset.of` the arrays are those given, and there is no folder.
-    classes: how many there are, C; the labels are 0 … C-1.
+    folder: the folder with the files, which are memory-mapped, so that processes share their
+        memory; None for `Dataset.of`, which uses the given arrays.
+    classes: the number of classes, C; the labels are 0 … C-1.
     """
 
     folder: Path | None
@@ -42,7 +42,7 @@ class Dataset:
 
     @classmethod
     def of(cls, arrays: Arrays) -> "Dataset":
-        """Of arrays in memory, as `moe.data.arrays.checked` gives them."""
+        """A data set of arrays in memory, from `moe.data.arrays.checked`."""
         data = cls.__new__(cls)
         data.folder = None
         data._hold(arrays)
@@ -56,13 +56,13 @@ class Dataset:
 
     @property
     def image_shape(self) -> tuple[int, int] | None:
-        """(height, width) where the inputs are images of grey values, else None."""
+        """(height, width) if the inputs are images of grey values, else None."""
         x = self.arrays.x_train
         return (x.shape[1], x.shape[2]) if x.dtype == np.uint8 and x.ndim == 3 else None
 
     @cached_property
     def digest(self) -> str:
-        """SHA-256 over the four files, or over the four arrays of one that has no folder."""
+        """SHA-256 of the four files, or of the four arrays if there is no folder."""
         sha = hashlib.sha256()
         if self.folder is None:
             for array in self.arrays:
@@ -75,12 +75,12 @@ class Dataset:
 
 
 def files_of(folder: Path) -> tuple[str, ...]:
-    """The names of the four files of a data set's folder: .npy files, if there are any."""
+    """The names of the four files in a data set's folder: .npy files, if there are any."""
     return ARRAY_FILES if any((folder / name).exists() for name in ARRAY_FILES) else FILES
 
 
 def _read(folder: Path) -> Arrays:
-    """The files of a folder, mapped. Raises DataError if they are not a data set."""
+    """Memory-map the files of a folder. Raises DataError if they are not a data set."""
     if files_of(folder) == ARRAY_FILES:
         arrays = Arrays(*(_mapped(folder / name) for name in ARRAY_FILES))
     else:
@@ -117,7 +117,7 @@ def _mapped(path: Path) -> np.ndarray:
 
 
 def _tensor(mapped: np.ndarray) -> Tensor:
-    # torch warns about read-only memory. It is meant: nothing writes to it.
+    # torch warns about read-only memory. This is intended: nothing writes to it.
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)
         return torch.from_numpy(mapped)

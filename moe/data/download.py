@@ -1,4 +1,4 @@
-"""Data sets fetched from mirrors, and verified before anything reads them."""
+"""Download data sets from mirrors, and verify them before use."""
 
 import errno
 import os
@@ -25,18 +25,18 @@ from moe.errors import without_secrets
 
 CONNECT_TIMEOUT = 5  # seconds
 READ_TIMEOUT = 20  # seconds without a byte
-LONGEST = 600  # seconds for a file, however slowly its bytes come
+LONGEST = 600  # seconds in total for a file
 MOST_BYTES = 30_000_000  # of a file; the largest one of Fashion-MNIST has 26.4 million
 CHUNK = 1 << 16
-# The disk here is full or read-only: another mirror does not help.
+# The local disk is full or read-only: another mirror would not help.
 DISK_ERRORS = (errno.ENOSPC, errno.EROFS, errno.EDQUOT)
 
 
 def fetch(dataset: str, into: Path, downloads: Path) -> None:
     """Write the four files of a data set into a folder.
 
-    downloads: folder where its archives are kept, so that they are fetched once.
-    Raises DataError if no mirror has them, or if its classes are not those that it declares.
+    downloads: folder where the archives are kept, so that they are fetched only once.
+    Raises DataError if no mirror has them, or if the classes differ from the declared ones.
     """
     into.mkdir(parents=True, exist_ok=True)
     info = dataset_named(dataset)
@@ -47,19 +47,19 @@ def fetch(dataset: str, into: Path, downloads: Path) -> None:
 
 
 def fetch_from_torchvision(dataset: str, into: Path, downloads: Path) -> None:
-    """Write the files of a data set of torchvision that is like MNIST, such as "FashionMNIST"."""
+    """Write the files of one of torchvision's MNIST-like data sets, such as "FashionMNIST"."""
     raw = download(dataset, downloads)
     for name in FILES:
         shutil.copyfile(raw / name, into / name)
 
 
 def download(dataset: str, root: Path) -> Path:
-    """The files of a data set by torchvision's names and checksums; returns their folder.
+    """Fetch the files of a data set, by torchvision's names and checksums; returns their folder.
 
-    The mirror that the environment names (MNIST_MIRROR for MNIST), a folder or a URL, is tried
-    first, then the public mirrors. A file that is already there is verified too, and fetched again
-    if it is damaged. Nothing is unpacked before its MD5 is verified.
-    Raises DataError that names each mirror with the reason why it failed, and what to do.
+    The mirror in the environment variable (MNIST_MIRROR for MNIST), a folder or a URL, is tried
+    first, then the public mirrors. Existing files are verified too, and fetched again if damaged.
+    Nothing is unpacked before its MD5 is verified.
+    Raises DataError, which says why each mirror failed, and what to do.
     """
     source = getattr(import_torchvision().datasets, dataset)
     from torchvision.datasets.utils import check_integrity, extract_archive
@@ -85,7 +85,7 @@ def mirror_variable(dataset: str) -> str:
 
 
 def _fetch_one(dataset: str, name: str, md5: str, mirrors: list[str], archive: Path) -> None:
-    """Fetch a file from the first mirror that has it; it gets its name once it is verified."""
+    """Fetch a file from the first mirror that has it; it is renamed once it is verified."""
     from torchvision.datasets.utils import check_integrity
 
     failed, unverified = [], archive.with_suffix(".unverified")
@@ -117,7 +117,7 @@ def _fetch_one(dataset: str, name: str, md5: str, mirrors: list[str], archive: P
 
 
 def _folder(mirror: str) -> Path | None:
-    """The folder that a mirror is: /path, ~/path or file:///path; None for other URLs."""
+    """The folder of a local mirror: /path, ~/path or file:///path; None for other URLs."""
     scheme, _, rest = mirror.partition("://")
     if not rest:
         return Path(mirror).expanduser()
@@ -138,15 +138,15 @@ def _reason(error: Exception) -> str:
 def _copy(path: Path, to: Path) -> None:
     """Copy a file of a mirror. Raises OSError."""
     if path.with_suffix("").is_file() and not path.exists():
-        raise FileNotFoundError("only the unpacked file is there; its checksum is not known")
-    if not path.is_file():  # a pipe would never end
+        raise FileNotFoundError("only the unpacked file exists; its checksum is not known")
+    if not path.is_file():  # reading a pipe would never end
         raise FileNotFoundError("no such file")
     with path.open("rb") as source, to.open("wb") as file:
         _write(source.read, file)
 
 
 def _download(url: str, to: Path) -> None:
-    """Raises OSError, requests' or urllib3's errors: no such file, too large, too slow."""
+    """Download a file. Raises OSError, or an error of requests or urllib3."""
     columns = (
         *(TextColumn("{task.description}"), BarColumn()),
         *(DownloadColumn(), TransferSpeedColumn()),
@@ -177,28 +177,28 @@ def _write(
     file: BinaryIO,
     on_bytes: Callable[[int], None] = lambda count: None,
 ) -> None:
-    """Write all that is read. Raises OSError above a limit of size or time."""
+    """Write all chunks. Raises OSError above a limit of size or time."""
     end = time.monotonic() + LONGEST
     while chunk := read(CHUNK):
         file.write(chunk)
         on_bytes(len(chunk))
         if file.tell() > MOST_BYTES:
-            raise OSError(f"more than {MOST_BYTES:,} bytes, which no file of a data set has")
+            raise OSError(f"more than {MOST_BYTES:,} bytes, the limit for a file")
         if time.monotonic() > end:
             raise OSError(f"not complete after {LONGEST} seconds")
 
 
 def import_torchvision() -> Any:
-    """Import torchvision, also where torch is CPU-only and torchvision is built for CUDA."""
+    """Import torchvision, even if torch is CPU-only and torchvision is built for CUDA."""
     try:
         import torchvision
     except RuntimeError as error:
         if "torchvision::nms" not in str(error):
             raise
-        # The package index's torchvision wheel is linked against CUDA. With a CPU-only torch its
-        # operators do not load, and the import fails because their schemas are missing: declare
-        # the schemas and import again. (Only after a plain import failed: where the operators do
-        # load, a second declaration aborts the process.)
+        # PyPI's torchvision wheel is linked against CUDA. With a CPU-only torch, its operators do
+        # not load, and the import fails because their schemas are missing: declare the schemas and
+        # import again. (Only after a plain import failed: if the operators do load, a second
+        # declaration aborts the process.)
         for name in [name for name in sys.modules if name.partition(".")[0] == "torchvision"]:
             del sys.modules[name]
         library = torch.library.Library("torchvision", "DEF")

@@ -14,7 +14,7 @@ class DataError(UserError, RuntimeError):
 
 
 def read_idx(path: Path) -> UInt8[np.ndarray, "..."]:
-    """Map a complete IDX file of bytes as a read-only array. Raises DataError for others."""
+    """Memory-map an IDX file of bytes, read-only. Raises DataError if it is not one, or damaged."""
     try:
         with path.open("rb") as file:
             magic = file.read(4)
@@ -29,7 +29,7 @@ def read_idx(path: Path) -> UInt8[np.ndarray, "..."]:
         if actual != expected:
             raise DataError(f"{path}: has {actual} bytes, but its header promises {expected}")
         if actual == offset:
-            raise DataError(f"{path}: holds nothing (shape {shape})")
+            raise DataError(f"{path}: is empty (shape {shape})")
         return np.memmap(path, np.uint8, "r", offset, shape)
     except OSError as error:
         raise DataError(f"{path}: cannot be read: {error.strerror}") from None

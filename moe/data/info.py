@@ -1,4 +1,4 @@
-"""What is declared about a data set: its name, classes, shape, and how to fetch it."""
+"""The declaration of a data set: its name, classes, shape, and how to fetch it."""
 
 import math
 from collections.abc import Callable
@@ -10,17 +10,17 @@ from pathlib import Path
 class DatasetInfo:
     """A data set.
 
-    name: in params.yaml and MLflow.
-    title: in texts, such as "MNIST".
-    item, items: what a class is called in texts and on axes, such as "digit" and "digits".
-    class_names: of the labels 0, 1, …
-    image_shape: (height, width) of an image; None where the inputs are no images.
-    training_samples: how many there are.
+    name: its name in params.yaml and MLflow.
+    title: its name in texts, such as "MNIST".
+    item, items: the word for a class in texts and on axes, such as "digit" and "digits".
+    class_names: names of the labels 0, 1, …
+    image_shape: (height, width) of an image; None if the inputs are not images.
+    training_samples: the number of training samples.
     fetch: (into, downloads) writes the files that `Dataset` reads into a folder; downloads is a
-        folder where fetched archives are kept. Raises DataError when they cannot be had.
-    claims: ids of the source's claims that make sense for it; None: all of them.
-    order: where it stands in lists, smallest first.
-    inputs: numbers in a sample, where there is no image_shape.
+        folder where fetched archives are kept. Raises DataError if fetching fails.
+    claims: ids of the source's claims that apply to it; None: all of them.
+    order: its position in lists, smallest first.
+    inputs: numbers per sample, if there is no image_shape.
     """
 
     name: str
@@ -52,5 +52,5 @@ class DatasetInfo:
 
     @property
     def in_features(self) -> int:
-        """Numbers in a sample, D."""
+        """Numbers per sample, D."""
         return math.prod(self.image_shape) if self.image_shape else self.inputs

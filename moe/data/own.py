@@ -1,6 +1,6 @@
-"""A data set of a user's own: a .npz file of the project's folder, named by its path.
+"""A user's own data set: a .npz file in the project's folder, named by its path.
 
-It holds x_train, y_train, x_test and y_test, as `moe.data.arrays.checked` takes them, and may hold
+It has x_train, y_train, x_test and y_test, as for `moe.data.arrays.checked`, and optionally
 class_names, a name for each label. Nothing in it is unpickled.
 """
 
@@ -13,7 +13,7 @@ from typing import Any
 from moe.data.info import DatasetInfo
 
 SUFFIX = ".npz"
-# Claims of the source whose measure and margin depend on no particular classes
+# Claims of the source whose measure and margin do not depend on particular classes
 CLAIMS = ("C1", "C2", "C3", "C4", "C5", "C6", "C12", "C13", "C16", "C19")
 LARGEST = 4 * 2**30  # bytes, unpacked
 
@@ -21,8 +21,8 @@ LARGEST = 4 * 2**30  # bytes, unpacked
 def own_dataset(name: str) -> DatasetInfo:
     """The declaration of a file's data set.
 
-    name: the file's path from the project's folder, with "/", as in params.yaml.
-    Raises ValueError, in one line, for a file that cannot be trained on.
+    name: the file's path relative to the project's folder, with "/", as in params.yaml.
+    Raises ValueError, in one line, if the file is not a valid data set.
     """
     path = Path(name)
     if path.is_absolute() or not path.resolve().is_relative_to(Path.cwd()):
@@ -36,7 +36,7 @@ def own_dataset(name: str) -> DatasetInfo:
 
 @functools.lru_cache(maxsize=4)
 def _declared(name: str, path: Path, changed: int, size: int) -> DatasetInfo:
-    """Made again when the file has changed."""
+    """Cached until the file changes."""
     from moe.data.arrays import checked, checked_names, write_arrays
 
     held = _read(path)
@@ -65,7 +65,7 @@ def _declared(name: str, path: Path, changed: int, size: int) -> DatasetInfo:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    """The arrays of the file, without any other that it has. Raises ValueError."""
+    """The data set's arrays in the file; ignores any others. Raises ValueError."""
     import numpy as np
 
     from moe.data.arrays import Arrays
@@ -74,7 +74,7 @@ def _read(path: Path) -> dict[str, Any]:
         with zipfile.ZipFile(path) as file:
             unpacked = sum(entry.file_size for entry in file.infolist())
         if unpacked > LARGEST:
-            raise ValueError(f"{unpacked:,} bytes are more than the {LARGEST:,} that are read")
+            raise ValueError(f"{unpacked:,} bytes are more than the limit of {LARGEST:,}")
         with np.load(path, allow_pickle=False) as file:
             missing = [array for array in Arrays._fields if array not in file]
             if missing:

@@ -1,8 +1,8 @@
-"""Engines: each trains many runs and gives, for every run, what training `MoE` would give.
+"""Engines: each trains many runs at once, with the same result as training each `MoE` alone.
 
-HISTORY names what is recorded of a run after each epoch:
+HISTORY names the measures that are recorded after each epoch of a run:
 network_loss, gate_loss, train_accuracy, dropped: means over the epoch's training batches
-(dropped: share of the slots that exceeded an expert's capacity, 0 without a limit);
+(dropped: share of slots beyond an expert's capacity; 0 without a capacity);
 test_accuracy, max_violation, dead_experts: on the test set, after the epoch
 (max_violation = max_e T_e / mean T − 1, with T_e the tokens of expert e; Wang et al. 2024);
 router_grad_norm, router_grad_norm_max: mean and largest norm of the router's gradient over steps.

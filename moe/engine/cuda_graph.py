@@ -1,15 +1,15 @@
 """A step on fixed buffers: on a GPU captured as a CUDA graph once, then replayed.
 
-A step of the fused engine is about a hundred small operations. Launched one by one from Python they
-would leave a GPU idle; a graph launches them all at once. The captured code is the code that runs
-on a CPU: it reads and writes only tensors that never move, and never reads a value back.
+A step of the fused engine is about a hundred small operations. Launching them one by one from
+Python would leave a GPU idle; a graph launches them all at once. The same code runs on a CPU. It
+reads and writes only fixed buffers and never copies a value back to the host.
 """
 
 from collections.abc import Callable
 
 import torch
 
-WARM_UP = 3  # steps run directly first, in which libraries allocate their workspaces
+WARM_UP = 3  # steps that run before the capture, so that libraries allocate their workspaces
 
 
 class Replayed:
@@ -42,4 +42,4 @@ class Replayed:
         self.graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(self.graph, stream=side):
             self.step()
-        self.graph.replay()  # capturing computes nothing
+        self.graph.replay()  # the capture itself does not run the step

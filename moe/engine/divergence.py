@@ -1,6 +1,6 @@
-"""Diverged runs: those whose loss, or any weight, is not finite.
+"""Diverged runs: runs with a loss or a weight that is not finite.
 
-They are marked in runs.csv and left out of every mean, interval, figure and claim.
+They are marked in runs.csv and excluded from every mean, interval, figure and claim.
 """
 
 from collections.abc import Iterable, Sequence
@@ -22,8 +22,8 @@ MOST_NAMED = 5
 def has_diverged(weights: Iterable[Tensor], losses: Iterable[float]) -> bool:
     """Whether any weight or loss of a run is infinite or NaN.
 
-    weights: at the end of training; one that has become NaN stays NaN. losses: LOSSES after each
-    epoch, and of the test set where they are known.
+    weights: at the end of training; a weight that becomes NaN stays NaN. losses: LOSSES after each
+    epoch and, if known, on the test set.
     """
     finite = all(bool(torch.isfinite(weight).all()) for weight in weights)
     return not (finite and bool(np.isfinite(np.fromiter(losses, float)).all()))
@@ -53,7 +53,7 @@ def split(runs: pd.DataFrame) -> tuple[pd.DataFrame, list[Run]]:
 
 
 def without(table: pd.DataFrame, left_out: Sequence[Run]) -> pd.DataFrame:
-    """The rows of a table of runs that belong to none of these runs."""
+    """The rows of a table, without those of the given runs."""
     if not left_out or table.empty:
         return table
     of_them = set(left_out)

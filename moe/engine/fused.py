@@ -3,13 +3,13 @@
 Axes: R runs, G experts of all runs together, E experts of the largest run, S seeds, B batch,
 D inputs, H hidden, C classes. The batch is always the last, contiguous axis.
 
-The experts' first layers of all runs of a seed stand in one matrix, their router rows in another,
-so a step is one large product Z = W xᵀ, small batched products for the second layers, and the
-transposed product for the gradient; seeds with the same number of experts share it. What happens
-between a router's logits and the gates is the recipe's: there autograd does the backward pass.
+For each seed, the first layers of all runs' experts are stacked in one matrix, their router rows in
+another. A step is one large product Z = W xᵀ, small batched products for the second layers, and the
+transposed product for the gradient; seeds with equally many experts share one batched product. The
+recipe computes the gates from the router's logits; autograd differentiates that part.
 
-A step reads and writes buffers that stay where they are and never asks the device for a value, so
-that on a GPU it is captured as one CUDA graph (moe/engine/replay.py).
+A step reads and writes only fixed buffers and never copies a value back to the host. On a GPU it is
+therefore captured as one CUDA graph (moe/engine/cuda_graph.py).
 """
 
 import os
@@ -35,7 +35,7 @@ from moe.study.train_settings import Train
 
 EVALUATION_BATCH = 500
 SUMS = ("network_loss", "gate_loss", "train_accuracy", "router_grad_norm", "dropped")
-# Without it cuBLAS may round otherwise from one time to the next.
+# Makes cuBLAS deterministic.
 os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
 
 
@@ -72,8 +72,8 @@ def bytes_per_expert(settings: Train, inputs: int, classes: int) -> int:
     """About how much memory an expert takes in a large stack, for any recipe."""
     H, C = settings.hidden, classes
     weights = (2 + H) * inputs + H + H * C + C
-    # Of a batch: logits, hidden layer, output and routing, with their gradients and intermediates;
-    # among these a byte for each pair of a run's experts, here for runs of 64
+    # Per sample: logits, hidden layer, output and routing, with gradients and intermediates,
+    # including one byte per pair of experts of a run (assuming runs of 64 experts)
     step = (2 * H + 6 * C + 40) * settings.batch_size
     test = (2 * H + 3 * C + 28) * EVALUATION_BATCH
     return 4 * (4 * weights + max(step, test))  # 4 bytes; Adam keeps gradient and two moments
@@ -131,7 +131,7 @@ class Stack:
         )
 
     def _lay_out_buffers(self) -> None:
-        """The buffers that a step reads and writes, besides the weights; they never move."""
+        """Allocate the fixed buffers that a step uses, apart from the weights."""
         (G, H, _), C = self.parameters["w1"].shape, self.parameters["b2"].shape[1]
         B, S = self.settings.batch_size, len(self.layout.seeds)
         steps = len(self.x) // B
@@ -140,11 +140,11 @@ class Stack:
             return torch.zeros(shape, dtype=dtype, device=self.device)
 
         self.classes = torch.arange(C, device=self.device).view(1, -1, 1)
-        self.at = zeros(1, dtype=torch.long)  # which step of the epoch comes next
+        self.at = zeros(1, dtype=torch.long)  # index of the next step in the epoch
         self.batches = zeros(steps, S * B, dtype=torch.long)
         draws = (S, self.layout.shape[1], steps, B)
         self.draws = zeros(*draws) if self.recipe.draws else None
-        # A row more, for Layout.padded
+        # One extra row: the padding of Layout.padded
         routers = [name for name in ("router", "noise") if name in self.parameters]
         self.router_out = {name: zeros(G + 1, B) for name in routers}
         for out in self.router_out.values():
@@ -301,7 +301,7 @@ class Stack:
         routing: Routing,
         router_out: Sequence[Float[Tensor, "R E B"]],
     ) -> Sequence[Float[Tensor, "R E B"]]:
-        """The gradients of what the routers gave, by autograd through the recipe."""
+        """The gradients of the routers' outputs, by autograd through the recipe."""
         terms = [
             (routing.gates, self.layout.padded(self.d_gates).mT),
             (routing.gate_loss, self.loss_coef),
@@ -318,7 +318,7 @@ class Stack:
     def _mix(
         self, hidden: Float[Tensor, "G H B"], gates: Float[Tensor, "G B"]
     ) -> tuple[Float[Tensor, "G C B"], Float[Tensor, "R C B"]]:
-        """What each expert hands on, and the gated sum of each run."""
+        """The output of each expert, and the gated sum of each run."""
         out = torch.baddbmm(self.parameters["b2"], self.parameters["w2"], hidden)
         if self.recipe.softmax_experts:
             out = out.softmax(1)
@@ -337,7 +337,7 @@ class Stack:
         (G, H, D), (R, E) = p["w1"].shape, layout.shape
         correct = torch.zeros(R, dtype=torch.float64, device=self.device)
         tokens = torch.zeros(R, E, dtype=torch.float64, device=self.device)
-        # Where an input's experts depend on its batch, all of the test set is one.
+        # If routing depends on the batch, the whole test set is one batch.
         whole = self.recipe.depends_on_batch == "in training and in evaluation"
         for chunk in in_chunks(len(x), len(x) if whole else EVALUATION_BATCH):
             x_chunk = numbers(x[chunk], self.dtype).T
@@ -360,7 +360,7 @@ class Stack:
         }
 
 
-# What the stack calls a part of MoE's state dict
+# The stack's name of a parameter -> its name in MoE's state dict
 STATE = {
     "router": "router.weight",
     "w1": "experts.w1",
@@ -371,7 +371,7 @@ STATE = {
 
 
 def _transposed(name: str, values: Tensor) -> Tensor:
-    """From MoE's order of axes to the stack's, or back: the layers' matrices are (out, in) here."""
+    """Convert between MoE's order of axes and the stack's, whose matrices are (out, in)."""
     if name in ("w1", "w2"):
         return values.mT
     if name in ("b1", "b2"):

@@ -1,17 +1,17 @@
-"""The run-major kernel, for CPUs: one run after another, each through its whole training.
+"""The run-major kernel, for CPUs: trains one run completely before it starts the next.
 
 It reads only non-zero inputs, a fifth of all in MNIST, and computes only chosen experts. A step
 takes a twentieth of the operations of the dense stack, hardly more with more experts, and the state
-of a run mostly fits in the cache of its core. The work is done by kernel.c and, for what differs
-between recipes, router.c, which the build of the package compiles if there is a compiler. This
-module holds the arrays that they work on, and calls them for a tenth of a second at a time, so that
-Ctrl-C is handled soon.
+of a run mostly fits in the cache of its core. kernel.c does the work; router.c has the parts that
+differ between recipes. The package's build compiles both if it finds a C compiler. This module owns
+the arrays that they work on. It calls them for a tenth of a second at a time, so that Ctrl-C is
+handled promptly.
 
-Axes: N samples, D inputs, E experts, H hidden, C classes. For kernel.c a row of E, H or C weights
-is padded to whole vectors.
+Axes: N samples, D inputs, E experts, H hidden, C classes. For kernel.c, rows of E, H or C weights
+are padded to whole vectors.
 
-The bits of a run depend only on its cell, the settings, the data and the instruction set: not on
-other runs, and not on where its training is split into calls.
+A run's result depends, to the bit, only on its cell, the settings, the data and the instruction
+set: not on other runs, and not on how its training is split into calls.
 """
 
 import ctypes
@@ -37,25 +37,25 @@ from moe.recipes import recipe_named
 from moe.study.runs import Run
 from moe.study.train_settings import Train
 
-RECIPES = (  # in the order of kernel.c: those whose routes are per image
+RECIPES = (  # in the order of kernel.c: the recipes that route each image independently
     *("blog", "logits", "switch", "shazeer", "gshard", "mixtral", "loss-free", "deepseek-v3"),
     *("shared-expert", "top-p", "random", "dense-active", "dense-total"),
 )
 NO_RECIPE = "the kernel does not have {}; the fused engine has every recipe"
-LEVELS = ("baseline", "avx2", "avx512")  # likewise
+LEVELS = ("baseline", "avx2", "avx512")  # in the order of kernel.c
 LEVEL_VARIABLE = "MOE_KERNEL_LEVEL"
-MOST_EXPERTS = MOST_CLASSES = 1024  # of kernel.c, as is this:
+MOST_EXPERTS = MOST_CLASSES = 1024  # this and MOST_INPUTS: limits of kernel.c
 MOST_INPUTS = 2**16
 SLICE_SECONDS = 0.1
 BY_INPUT = ("router.weight", "noise.weight", "experts.w1")  # parts whose second axis is D
 
 
 class LevelError(UserError, ValueError):
-    """MOE_KERNEL_LEVEL names a level that is unknown, or that this machine does not have."""
+    """MOE_KERNEL_LEVEL is unknown, or this machine does not support it."""
 
 
 def source_files() -> list[Path]:
-    """The C files beside this one, of which the library is built; none in some installations."""
+    """The C files that the library is built from; an installation may not include them."""
     return sorted(Path(__file__).parent.glob("*.c"))
 
 
@@ -74,14 +74,14 @@ def why_not() -> str | None:
 
 
 def build() -> str:
-    """The compiler and flags that kernel.c was built with: they may change how it rounds."""
+    """The compiler and flags that kernel.c was built with: they can affect rounding."""
     return _library().moe_build().decode()
 
 
 def level_in_use() -> str:
-    """The instruction set in use, one of LEVELS: the machine's best, or what MOE_KERNEL_LEVEL says.
+    """The instruction set in use, one of LEVELS: the machine's best, or MOE_KERNEL_LEVEL if set.
 
-    Raises LevelError if that is unknown or this machine does not have it.
+    Raises LevelError if it is unknown or this machine does not support it.
     """
     best = _library().moe_best_level()
     level = os.environ.get(LEVEL_VARIABLE) or LEVELS[best]
@@ -103,13 +103,13 @@ def train(
     cache: Path = CACHE,
     seconds: Float64[np.ndarray, "2"] | None = None,
 ) -> list[Trained]:
-    """Train runs, of any of RECIPES; one result for each, in the given order.
+    """Train runs of any of RECIPES; one result for each, in the given order.
 
     on_epoch: called after each epoch of each run with that run's test accuracy.
-    cache: folder for the lists of the data set's inputs, which processes share.
+    cache: folder for the lists of the data set's inputs, shared by processes.
     seconds: if given, the seconds spent on products and on Adam are added to it.
 
-    Raises ValueError for what the kernel does not do, and OSError where it is not built.
+    Raises ValueError if the kernel does not support a run, and OSError if it is not built.
     """
     for run in runs:
         check(run, data)
@@ -129,7 +129,7 @@ def train(
 
 
 def check(run: Run, data: Dataset) -> None:
-    """ValueError if the kernel cannot train such a run, naming what and what is allowed."""
+    """Raise ValueError if the kernel cannot train the run; the message says what is allowed."""
     if run.recipe not in RECIPES:
         raise ValueError(f"{run}: {NO_RECIPE.format(run.recipe)}")
     if not 1 <= run.k <= run.ne <= MOST_EXPERTS:
@@ -152,13 +152,13 @@ def why_not_data(data: Dataset) -> str | None:
     return None
 
 
-# Runs of a seed share their batches, and come one after another: a few epochs are kept.
+# Runs of a seed share their batches and follow one another: cache a few epochs.
 _batch_order = functools.lru_cache(maxsize=64)(batch_order)
 _random_draws = functools.lru_cache(maxsize=8)(random_draws)
 
 
 class _Training:
-    """One run: its weights and Adam's moments as kernel.c lays them out, and its epochs."""
+    """Trains one run; holds its weights and Adam's moments in kernel.c's layout."""
 
     def __init__(
         self,
@@ -209,7 +209,7 @@ class _Training:
         self.struct.scratch = self.scratch.ctypes.data
 
     def _lay_out(self) -> None:
-        """The parts of the state dict as views into what kernel.c works on."""
+        """Allocate kernel.c's arrays, with the parameters of the state dict as views into them."""
         D, E, H, C = len(self.columns), self.run.ne, self.settings.hidden, self.classes
         lanes = self.library.moe_lanes(self.level)
         of_experts, h, c = (-(-n // lanes) * lanes for n in (E, H, C))
@@ -231,7 +231,7 @@ class _Training:
         for name, part in self.parts.items():
             values = initial[name].numpy()
             part[...] = values[:, self.columns] if name in BY_INPUT else values
-        if self.recipe.trainable_noise:  # it starts from 0, as does the bias
+        if self.recipe.trainable_noise:  # initialised to 0, like the bias
             noise = weights[: D * router].reshape(D, router)[:, of_experts:]
             self.parts["noise.weight"] = noise[:, :E].T
         if self.recipe.selection_bias:
@@ -248,7 +248,7 @@ class _Training:
         return weights
 
     def train_epoch(self, epoch: int) -> dict[str, float]:
-        """One pass over the batches: the measures of training."""
+        """One pass over the batches; returns the training measures."""
         batches = _batch_order(
             self.run.seed, epoch, self.train_samples, self.settings.batch_size
         ).numpy()
@@ -289,7 +289,7 @@ class _Training:
 
 
 def _capacity(run: Run, settings: Train) -> int:
-    """Slots that an expert takes of a batch, −1 for all; with the same arithmetic as gating.py."""
+    """An expert's slots per batch, −1 for no limit; the same arithmetic as gating.py."""
     if settings.capacity_factor is None:
         return -1
     top_k, num_experts = torch.tensor(run.k), torch.tensor(run.ne)
@@ -315,7 +315,7 @@ class _Images(ctypes.Structure):
 
     @classmethod
     def of(cls, lists: Lists, labels: Int32[np.ndarray, " N"]) -> "_Images":
-        """What the arrays point to; they have to be kept."""
+        """Pointers into the arrays; the caller has to keep these alive."""
         value = lists.value.ctypes.data
         pair = (value, None) if lists.value.dtype == np.uint8 else (None, value)
         others = (lists.offset.ctypes.data, labels.ctypes.data)
@@ -349,8 +349,8 @@ class _Sums(ctypes.Structure):
 
 @functools.cache
 def _library() -> ctypes.CDLL:
-    """The library that setup.py built from kernel.c; OSError, in one line, if it is missing or was
-    built from another source."""
+    """Load the library that setup.py built from kernel.c; OSError, in one line, if it is missing or
+    was built from a different source."""
     built = [Path(__file__).with_name(f"_kernel{suffix}") for suffix in EXTENSION_SUFFIXES]
     library = next((path for path in built if path.exists()), None)
     again = "install the package again (make setup), with a C compiler"
@@ -366,7 +366,7 @@ def _library() -> ctypes.CDLL:
         if loaded.moe_source().decode() != digest:
             raise OSError(f"{library.name} was built from another kernel.c: {again}")
     sizes = loaded.moe_sizeof_run(), loaded.moe_sizeof_sums()
-    assert sizes == (ctypes.sizeof(_Run), ctypes.sizeof(_Sums)), sizes  # mirrored by hand below
+    assert sizes == (ctypes.sizeof(_Run), ctypes.sizeof(_Sums)), sizes  # mirrored by hand above
     integer, real, pointer = ctypes.c_int64, ctypes.c_double, ctypes.c_void_p
     run, images = ctypes.POINTER(_Run), ctypes.POINTER(_Images)
     loaded.moe_best_level.restype = ctypes.c_int

@@ -1,9 +1,9 @@
-"""Where the experts of many runs stand in one stack of weights.
+"""Positions of the experts of many runs in one stack of weights.
 
 Axes: R runs, G experts of all runs together, E experts of the largest run, S seeds, B batch.
 
-Runs are sorted by seed, and their experts stand one after another ("packed": G). A router's
-decisions are taken run by run, over the same number of experts for each ("padded": R, E).
+Runs are sorted by seed. Weights are "packed": the experts of all runs, concatenated (G). Routing is
+"padded": each run has the same number of experts (R, E).
 """
 
 from collections.abc import Sequence
@@ -19,9 +19,9 @@ from moe.study.runs import Run
 
 
 class Seeds(NamedTuple):
-    """Neighbouring seeds with the same number of experts each, so that one product serves them.
+    """Neighbouring seeds with the same number of experts, which share one batched product.
 
-    seeds, experts: where they stand among all; each: experts of one seed.
+    seeds, experts: their positions among all; each: number of experts of one seed.
     """
 
     seeds: slice
@@ -29,13 +29,13 @@ class Seeds(NamedTuple):
     each: int
 
     def of(self, stacked: Tensor) -> Tensor:
-        """A stack (G, …, N) of all experts, as one matrix (rows, N) for each of these seeds."""
+        """Reshape a stack (G, …, N) of all experts to one matrix (rows, N) for each seed."""
         part = stacked[self.experts]
         return part.view(self.seeds.stop - self.seeds.start, -1, stacked.shape[-1])
 
 
 class Layout:
-    """The indices, on the device that uses them.
+    """Index tensors that convert between the packed and the padded layout.
 
     runs: sorted by seed.
     """
@@ -60,11 +60,11 @@ class Layout:
         self.is_padding = (self.expert_at == len(experts)).view(self.shape)
 
     def padded(self, packed: Float[Tensor, "rows B"]) -> Float[Tensor, "R E B"]:
-        """Experts by run. Row G, the last one, is padding, for experts that a run lacks."""
+        """From packed to padded. Row G, the last one, is the padding."""
         return packed.index_select(0, self.expert_at).view(*self.shape, -1)
 
     def packed(self, padded: Float[Tensor, "R E B"]) -> Float[Tensor, "G B"]:
-        """The inverse of padded, without the padding."""
+        """The inverse of padded; drops the padding."""
         return padded.reshape(-1, padded.shape[-1]).index_select(0, self.slot)
 
     def to_experts(self, of_run: Float[Tensor, "R *rest"]) -> Float[Tensor, "G *rest"]:
@@ -72,9 +72,9 @@ class Layout:
         return of_run.index_select(0, self.run_of)
 
     def sum_over_experts(self, packed: Float[Tensor, "G N"]) -> Float[Tensor, "R N"]:
-        """Each run's sum over its experts, in their order: the same bits every time on any device.
+        """Each run's sum over its experts, in a fixed order, so it is deterministic on any device.
 
-        (index_add_ on a GPU adds in the order in which its threads arrive.)
+        (On a GPU, index_add_ adds in no fixed order.)
         """
         return embedding_bag(self.all_experts, packed, self.first_expert, mode="sum")
 

@@ -1,6 +1,6 @@
-"""The non-zero inputs of a data set as lists, made once and cached on disk.
+"""The non-zero inputs of a data set as lists, computed once and cached on disk.
 
-The C kernel reads nothing else of the inputs. Axes: N samples, D inputs.
+The C kernel reads only these lists. Axes: N samples, D inputs.
 """
 
 import contextlib
@@ -17,18 +17,18 @@ from jaxtyping import Float32, Int64, UInt8, UInt16
 from moe.data.batches import in_chunks
 from moe.data.dataset import Dataset
 
-CACHE = Path(".cache/pixels")  # lists of another form would need another name
-UNROLL = 4  # of kernel.c, as is this:
+CACHE = Path(".cache/pixels")  # change the name if the format changes
+UNROLL = 4  # this and BLOCK: as in kernel.c
 BLOCK = 64
 
 
 class Lists(NamedTuple):
     """The non-zero inputs of samples, one sample after another.
 
-    column: of each input, in ascending order within a sample; value: its grey, or its number if
-    the inputs are not bytes; offset: where each sample's list begins, and the end of the last.
-    Zeros at its first input go before each list, so that it is a multiple of UNROLL long, and BLOCK
-    more numbers follow the last.
+    column: index of each input, ascending within a sample; value: its byte, or its float if the
+    inputs are not bytes; offset: where each sample's list begins, and the end of the last.
+    Each list is padded at its start to a multiple of UNROLL, with zeros at its first column; the
+    last is followed by BLOCK entries of padding.
     """
 
     column: UInt16[np.ndarray, " inputs"]
@@ -37,10 +37,10 @@ class Lists(NamedTuple):
 
 
 class PixelLists(NamedTuple):
-    """Both parts of a data set as lists.
+    """The training and the test set as lists.
 
-    columns: what the indices stand for: the inputs by how many training samples have them, most
-    first. Those that none has, and that never get a gradient, are at the end.
+    columns: the input that each index stands for, sorted by the number of training samples in which
+    it is non-zero, largest first. Inputs that are always zero, and get no gradient, are at the end.
     """
 
     columns: Int64[np.ndarray, " D"]
@@ -53,10 +53,10 @@ ARRAYS = ("columns", *(f"{part}_{of}" for part in ("train", "test") for of in Li
 
 @functools.lru_cache(maxsize=1)
 def pixel_lists(data: Dataset, cache: Path = CACHE) -> PixelLists:
-    """The lists of a data set, mapped from its folder in the cache; made first if they are missing.
+    """The lists of a data set, memory-mapped from the cache; computed first if they are missing.
 
-    Several processes may do this at once. If the folder cannot be written, the lists stay in this
-    process; so do those of a data set in memory.
+    Several processes may call this at once. The lists are not cached if the folder cannot be
+    written, or if the data set is in memory.
     """
     if data.folder is None:
         return _as_lists(_make(data))
@@ -101,7 +101,7 @@ def _lists(x: np.ndarray, columns: Int64[np.ndarray, " D"]) -> Lists:
 
 
 def _write(folder: Path, arrays: dict[str, np.ndarray]) -> None:
-    """Write atomically: under another name, then renamed."""
+    """Write atomically: write under a temporary name, then rename."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     unfinished = Path(tempfile.mkdtemp(prefix="unfinished-", dir=folder.parent))
     try:
@@ -115,7 +115,7 @@ def _write(folder: Path, arrays: dict[str, np.ndarray]) -> None:
 
 
 def _read(folder: Path) -> dict[str, np.ndarray] | None:
-    """The arrays, mapped; None if they are missing or damaged."""
+    """The arrays, memory-mapped; None if they are missing or damaged."""
     try:
         if (folder / "sha256").read_text() != _digest(folder):
             return None

@@ -14,7 +14,7 @@ def product(
     out: Float[Tensor, "S M N"],
     precision: str,
 ) -> None:
-    """out = a b, with the factors rounded as precision says; the sums are float32 in any case."""
+    """out = a b, with the factors rounded as precision says; sums are always float32."""
     if precision == "bf16":
         out.copy_(torch.bmm(a.bfloat16(), b.bfloat16()))
     elif precision == "tf32":
@@ -26,7 +26,7 @@ def product(
 
 @contextmanager
 def _tf32() -> Iterator[None]:
-    """Float32 products on a GPU may round their factors to TF32."""
+    """Allow float32 products on a GPU to round their factors to TF32."""
     matmul = torch.backends.cuda.matmul
     before = matmul.fp32_precision
     matmul.fp32_precision = "tf32"

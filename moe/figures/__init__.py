@@ -1,7 +1,7 @@
-"""The figures of the report: finished tables in, one drawing each out.
+"""The figures of the report: functions from a study's tables to drawings.
 
-Every function of this folder that is decorated with `figure` is found by itself. drawn: what a
-figure is; style: colours and the few ways of plotting; the other files: figures by subject.
+All functions in this folder with the decorator `figure` are found automatically. drawn: the types;
+style: colours and shared plot functions; the other files: figures by subject.
 """
 
 import pkgutil
@@ -17,6 +17,6 @@ for _file in pkgutil.iter_modules(__path__):
 
 
 def all_figures(tables: Tables) -> list[Figure]:
-    """Every figure, drawn or with what it needs, in the order that the figures declare."""
+    """Every figure, drawn or with the cells that it lacks, in declared order."""
     declared = sorted(FIGURES.values(), key=lambda one: (one.order, one.slug))
     return [one.of(tables) for one in declared]

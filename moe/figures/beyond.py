@@ -1,4 +1,4 @@
-"""Figures of the study on Fashion-MNIST, beside that on MNIST."""
+"""Figures that compare the study on Fashion-MNIST with that on MNIST."""
 
 from collections.abc import Sequence
 
@@ -22,7 +22,7 @@ from moe.figures.experts import what_routers_look_for
 from moe.figures.style import canvas, empty, error_bars, legend_above, ne_axis
 from moe.study.tables import exactly
 
-# What the source's claims about k compare
+# The recipes and k that the source's claims about k compare
 LINES = (("blog", 2, "-"), ("logits", 2, "-"), ("logits", 1, ":"), ("switch", 1, "--"))
 
 
@@ -140,7 +140,7 @@ def _draw_lost(ax: Axes, table: pd.DataFrame) -> None:
         error_bars(ax, [place], cells(shares, recipe=recipe), PER_CENT, markersize=7, **look)
     ax.set_xticks(range(len(table)), list(table["recipe"]))
     ax.set_xlim(-0.6, len(table) - 0.4)
-    # Rows share this axis: a limit taken from the first row's points would cut the second's.
+    # Rows share this axis: a limit from the first row's points would clip the second row's.
     ax.set_ylim(0, 103)
     ax.set_ylabel("share of base models, %")
 

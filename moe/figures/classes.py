@@ -24,17 +24,17 @@ from moe.figures.drawn import Drawn, figure, ref
 from moe.figures.style import canvas, empty, error_bars, heatmap, legend_above, spread
 from moe.figures.sweeps import sentence
 
-FEWEST_SHOWN = 5  # images: smaller counts would hide the pattern behind their numbers
+FEWEST_SHOWN = 5  # images: smaller counts are not printed, so that the pattern shows
 BRIGHTEST_ERROR = 0.1  # of a class's images: the end of the colour scale of errors
-SHOWN_NE = (4, 8, 16)  # of those that a study has; else others of its own
+SHOWN_NE = (4, 8, 16)  # those that the study has; if none, others
 MOST_SIZES, MOST_PANELS = 10, 3
-LONG_NAME = 2  # characters: longer names of classes are turned
+LONG_NAME = 2  # characters: longer class names are rotated
 NEEDS_BASE = "one expert (ne = 1) and more experts of the same recipe"
 
 
 def with_base(table: pd.DataFrame, tables: Tables) -> tuple[pd.DataFrame, str]:
-    """The rows of each recipe's base and of its mixtures at the usual k and lc, of the recipes that
-    have both; and where that is."""
+    """The rows of the base and of the mixtures at the usual k and lc, for recipes that have both;
+    and these k and lc as text."""
     at = usual_of(tables, tables.recipes)
     both = {name: cell for name, cell in at.items() if len(base(table, name))}
     if not both:
@@ -207,7 +207,7 @@ def _seeds(rows: pd.DataFrame) -> str:
 
 
 def _confusion(ax: Axes, counts: np.ndarray, title: str = "") -> Any:
-    """Errors on the colour scale, the diagonal pale. Returns the image, for the scale."""
+    """Draw errors on the colour scale, the diagonal pale. Returns the image, for a colour bar."""
     right = np.eye(len(counts), dtype=bool)
     shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
     texts = np.where(counts >= FEWEST_SHOWN, np.char.mod("%.0f", counts), "")
@@ -222,7 +222,7 @@ def _error_scale(drawing: Any, image: Any, axes: Any, tables: Tables) -> None:
 
 
 def _largest_change(change: np.ndarray, recipe: str, ne: int, tables: Tables) -> str:
-    """The error that experts make less often than the base."""
+    """The error whose frequency drops most from the base to the experts."""
     off = change.copy()
     np.fill_diagonal(off, 0)
     true, predicted = np.unravel_index(off.argmin(), off.shape)
@@ -238,7 +238,7 @@ def _largest_change(change: np.ndarray, recipe: str, ne: int, tables: Tables) ->
 def class_axes(
     ax: Axes, tables: Tables, title: str, first: bool = True, last: bool = False
 ) -> None:
-    """Axis names only at the edges of a grid of panels."""
+    """Label axes only at the edges of a grid of panels."""
     ax.set_xticks(list(tables.classes), tables.dataset.class_names)
     ax.set_yticks(list(tables.classes), tables.dataset.class_names)
     _turn_long(ax, tables)

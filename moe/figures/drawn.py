@@ -1,4 +1,4 @@
-"""What a figure is: a decorated function from a study's tables to a drawing with its words."""
+"""The types of figures: a decorated function from a study's tables to a drawing with its texts."""
 
 import io
 import re
@@ -16,10 +16,10 @@ from moe.figures.style import DPI, STYLE
 
 
 class Drawn(NamedTuple):
-    """What the function of a figure returns.
+    """The result of a figure's function.
 
-    caption, alt: plain text; ref("slug") in a caption names another figure. table: the numbers
-    that were drawn. dense: better as PNG than as SVG.
+    caption, alt: plain text; ref("slug") in a caption refers to another figure. table: the numbers
+    in the drawing. dense: save as PNG instead of SVG.
     """
 
     caption: str
@@ -30,7 +30,7 @@ class Drawn(NamedTuple):
 
 
 class Figure(NamedTuple):
-    """A figure of one study; drawn is None where the study lacks cells, and needs says which."""
+    """A figure of one study; drawn is None if the study lacks cells, and needs says which."""
 
     slug: str
     title: str
@@ -43,7 +43,7 @@ class Figure(NamedTuple):
         return f"{self.slug}.{'png' if self.drawn and self.drawn.dense else 'svg'}"
 
     def to_bytes(self) -> bytes:
-        """The file: the same figure always gives the same bytes, with any matplotlibrc."""
+        """The file's content: identical bytes for equal figures, with any matplotlibrc."""
         assert self.drawn is not None
         file = io.BytesIO()
         with own_style():
@@ -65,7 +65,7 @@ class Declared(NamedTuple):
     for_claims: bool = False
 
     def of(self, tables: Tables) -> Figure:
-        """Draw it, or say what the study lacks."""
+        """Draw the figure, or say which cells the study lacks."""
         if tables.runs.empty:
             return Figure(self.slug, self.title, None, "a run that did not diverge")
         shown = tables.for_claims if self.for_claims else tables
@@ -87,11 +87,11 @@ def figure(
 ) -> Callable[[Callable[[Tables], Drawn]], Callable[[Tables], Drawn]]:
     """Declare a function of this folder as a figure.
 
-    slug: its file name, its link in the report, and its name in `ref`. order: where it stands among
-    the figures that the report's template does not place, smallest first. for_claims: whether it
-    is drawn from the confirmatory study, where that has the same cells: such a figure uses nothing
-    but runs and the confusion of base models. The function raises MissingCellsError, which
-    completes "Figure 5 needs …", for a study that it cannot draw.
+    slug: its file name, its link in the report, and its name in `ref`. order: its position among
+    figures that the report's template does not place, smallest first. for_claims: draw it from the
+    confirmatory study, where that has the same cells; such a figure may only use the runs and the
+    confusion of base models. The function raises MissingCellsError, whose message completes
+    "Figure 5 needs …", if it cannot draw the study.
     """
 
     def declare(make: Callable[[Tables], Drawn]) -> Callable[[Tables], Drawn]:
@@ -105,12 +105,12 @@ def figure(
 
 
 def ref(slug: str) -> str:
-    """In a caption: "figure 5", once the report has given the numbers."""
+    """A reference in a caption, which the report replaces by "figure 5"."""
     return f"⟦{slug}⟧"
 
 
 def with_numbers(text: str, numbers: Mapping[str, int]) -> str:
-    """Replace references by "figure N", or by the title of a figure that has no number."""
+    """Replace references by "figure N", or by the title if the figure has no number."""
 
     def name(found: re.Match[str]) -> str:
         slug = found[1]
@@ -123,6 +123,6 @@ def with_numbers(text: str, numbers: Mapping[str, int]) -> str:
 
 def own_style() -> AbstractContextManager[None]:
     """matplotlib's defaults with STYLE, without a user's matplotlibrc."""
-    # Without the backend: drawing to a file needs none, and it may not be installed.
+    # Without the backend: drawing to a file needs none, and the user's may not be installed.
     defaults = {k: v for k, v in mpl.rcParamsDefault.items() if not k.startswith("backend")}
     return mpl.rc_context({**defaults, **STYLE})

@@ -13,7 +13,7 @@ from moe.figures.style import error_bars, heatmap
 from moe.statistics import frequency
 
 LEAST_SHOWN = 0.03
-DROPPED = 0.5  # a base model drops a class when fewer of its images are right
+DROPPED = 0.5  # a base model drops a class if its accuracy on the class is lower
 
 
 @figure("fingerprint", "Base models that drop a class", order=9, for_claims=True)
@@ -86,7 +86,7 @@ def _weakest(ax: Axes, tables: Tables, overall: pd.DataFrame) -> None:
 
 
 def dropped_classes(tables: Tables) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """How often base models drop each class, and any at all; shares with Wilson's intervals."""
+    """How often base models drop each class, and any class; shares with Wilson's intervals."""
     by_class, overall = [], []
     for recipe in tables.recipes:
         models = base(tables.runs, recipe)
@@ -106,7 +106,7 @@ def dropped_classes(tables: Tables) -> tuple[pd.DataFrame, pd.DataFrame]:
 
 def where_dropped_go(tables: Tables) -> tuple[str, np.ndarray]:
     """For the recipe that drops most: shares of dropped classes' images by prediction, a row for
-    each true class; 0 in rows that no model drops."""
+    each true class; rows of classes that no model drops are 0."""
     models = {name: base(tables.runs, name)[tables.accuracies] for name in tables.recipes}
     models = {name: rows for name, rows in models.items() if len(rows)}
     most = max(models, key=lambda name: int((models[name].to_numpy() < DROPPED).sum()))

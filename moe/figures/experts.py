@@ -1,6 +1,6 @@
 """Figures about experts: who gets what, what routers look for, specialisation, co-activation.
 
-All of the first seed of a trial, but for specialisation.
+All show the first seed of a trial, except specialisation.
 """
 
 from typing import Any
@@ -28,18 +28,18 @@ from moe.figures.style import canvas, empty, heatmap, ne_axis, plot_lines, sprea
 from moe.figures.sweeps import sentence
 from moe.study.runs import Trial
 
-SHOWN_NE = (2, 3, 4, 5, 6, 7, 8, 10, 16)  # of those that a study has; else others of its own
+SHOWN_NE = (2, 3, 4, 5, 6, 7, 8, 10, 16)  # those that the study has; if none, others
 MOST_SIZES, FEW_EXPERTS = 9, 7  # sizes up to FEW_EXPERTS share a line
 NUMBERED_EXPERTS = 20  # with more, their numbers would overlap
 PICTURED_NE, MOST_PICTURED = (4, 8), 16
 BRIGHTEST_PAIR = 0.5  # the end of the colour scale of co-activation
 TOGETHER_NE = (4, 8, 16)
 HALF = 0.5
-LONG_NAME = 2  # characters: longer names of classes stand below each other
+LONG_NAME = 2  # characters: longer class names are stacked
 
 
 def _sizes(tables: Tables, recipe: str, at: At, wanted: tuple[int, ...], most: int) -> list[int]:
-    """The wanted ne that a recipe has at its k and lc; without any, up to `most` others."""
+    """The wanted ne that a recipe has at its k and lc; if none, up to `most` others."""
     present = set(cells(tables.slots, recipe=recipe, k=at.k, lc=at.lc)["ne"]) - {1}
     return [ne for ne in wanted if ne in present] or spread(list(present), most)
 
@@ -93,13 +93,13 @@ def who_gets_what(tables: Tables) -> Drawn:
 
 
 def _number(axis: Any, order: np.ndarray, size: float) -> None:
-    """The numbers of experts, where there is room."""
+    """Label the experts with their numbers, if there is room."""
     shown = range(len(order)) if len(order) <= NUMBERED_EXPERTS else []
     axis.set_ticks(list(shown), [str(order[place]) for place in shown], fontsize=size)
 
 
 def _clearest(table: pd.DataFrame, tables: Tables) -> str:
-    """How many experts hold a class, where experts are most."""
+    """How many experts see at least half of a class, at the most experts."""
     most = cells(table, ne=table["ne"].max())
     shares = most[[name for name in table if str(name).startswith(f"{tables.dataset.item} ")]]
     recipes = list(dict.fromkeys(most["recipe"]))
@@ -111,8 +111,8 @@ def _clearest(table: pd.DataFrame, tables: Tables) -> str:
 
 
 def class_shares(tables: Tables, trial: Trial) -> tuple[np.ndarray, np.ndarray]:
-    """The first seed's (ne, classes) share of each class's images that an expert sees, and the
-    experts in order: by the class that each takes most of, then by how much of it."""
+    """The first seed's (ne, classes) shares of each class's images that an expert sees, and the
+    experts' order: by the class of which each sees the largest share, then by that share."""
     slots = counts_of(first_seed(tables.slots, trial).sort_values("expert"), "digit")
     shares = slots / np.maximum(slots.sum(0) / trial.k, 1)
     order = np.lexsort((-shares.max(1), shares.argmax(1)))
@@ -134,7 +134,7 @@ def what_routers_look_for(tables: Tables) -> Drawn:
         raise MissingCellsError(
             f"seed {tables.pictured_seed} of a trial with 2 to {MOST_PICTURED} experts"
         )
-    # Few experts of both recipes share a line, many have one of their own
+    # With few experts, both recipes share a line; with many, each has its own
     lines: list[list[Trial]] = []
     for ne in sorted({trial.ne for trial in trials}):
         of_ne = [trial for trial in trials if trial.ne == ne]
@@ -169,7 +169,7 @@ def what_routers_look_for(tables: Tables) -> Drawn:
 
 
 def _images(tables: Tables, trial: Trial) -> np.ndarray:
-    """(ne,) test images that each expert of the first seed sees."""
+    """(ne,) number of test images that each expert of the first seed sees."""
     return counts_of(first_seed(tables.slots, trial).sort_values("expert"), "digit").sum(1)
 
 
@@ -179,7 +179,7 @@ def _pictured(tables: Tables, trial: Trial) -> bool:
 
 
 def _router_pictures(part: Any, tables: Tables, trial: Trial, named: bool) -> None:
-    """Two rows of pictures, an expert a column; named: whether to say what the rows are."""
+    """Two rows of pictures, one column per expert; named: whether to label the rows."""
     with Image.open(tables.picture_of(trial)) as sheet:
         pixels = np.asarray(sheet)
     height, width = pixels.shape[0] // 2, pixels.shape[1] // trial.ne

@@ -1,4 +1,4 @@
-"""Figures over the number of experts: the effect of k, and what capacity costs."""
+"""Figures over the number of experts: the effect of k, and the cost of capacity."""
 
 import itertools
 
@@ -27,7 +27,7 @@ from moe.model import costs
 from moe.recipes import in_order
 from moe.study.runs import exactly
 
-FREE = 1.05  # times the operations: more is worth a word
+FREE = 1.05  # ratio of FLOPs above which the caption mentions the router's cost
 
 
 @figure("effect-of-k", "Effect of k", order=5, for_claims=True)
@@ -90,14 +90,14 @@ def effect_of_k(tables: Tables) -> Drawn:
 
 
 def _lc(tables: Tables, recipe: str) -> float:
-    """The lc at which a recipe has most k; 1 wins ties."""
+    """The lc at which a recipe has the most k; 1 wins ties."""
     runs = cells(tables.runs, recipe=recipe)
     by_lc = runs.groupby("lc")["k"].nunique()
     return max(by_lc.index, key=lambda lc: (by_lc[lc], lc == 1, (runs["lc"] == lc).sum(), -lc))
 
 
 def _changes(tables: Tables, recipe: str, lc: float) -> str:
-    """From the fewest experts to the most, at the two smallest k that have both."""
+    """The change from the fewest to the most experts, at the two smallest k that have both."""
     found = {
         k: change_over_ne(tables.runs, recipe, int(k), lc)
         for k in sorted(set(cells(tables.runs, recipe=recipe, lc=lc)["k"]))
@@ -112,7 +112,7 @@ def _changes(tables: Tables, recipe: str, lc: float) -> str:
 
 
 def _other_line(ax: Axes, table: pd.DataFrame, recipe: str, marker: str) -> None:
-    """k = 1 of a recipe that has no panel."""
+    """A line for k = 1 of a recipe that has no panel."""
     xs, color = table["ne"].to_numpy(float), style.RECIPE[recipe]
     look = {"color": color, "marker": marker, "markersize": 8, "linestyle": "--"}
     ax.plot(xs, PER_CENT * table["mean"], label=f"{recipe}, k = 1", **look)
@@ -199,7 +199,7 @@ def capacity_and_compute(tables: Tables) -> Drawn:
 
 
 def _grown(counted: pd.DataFrame, sample: str) -> str:
-    """How parameters and operations grow, from the fewest experts with a choice to the most."""
+    """How parameters and FLOPs grow, from the fewest experts (above 1) to the most."""
     many = counted[counted["ne"] > 1]
     small = (many if len(many) > 1 else counted).iloc[0]
     large = counted.iloc[-1]

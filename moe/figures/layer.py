@@ -1,4 +1,4 @@
-"""The layer, drawn."""
+"""A diagram of the layer."""
 
 import pandas as pd
 from matplotlib.axes import Axes

@@ -1,4 +1,4 @@
-"""Where a figure can be cut, so that a narrow screen shows its panels below each other."""
+"""Where to split a figure, so that a narrow screen can show its panels below each other."""
 
 from collections.abc import Iterator
 from typing import Any, NamedTuple
@@ -11,7 +11,7 @@ from matplotlib.transforms import Bbox
 
 from moe.figures.drawn import own_style
 
-MOST_WIDTH = 0.53  # of the figure: neighbours that are narrower together are not cut apart
+MOST_WIDTH = 0.53  # of the figure: neighbours that are narrower together are not split
 SLACK = 0.004  # of the figure, around a panel: text is drawn a little larger than its box
 DIGITS = 3
 
@@ -19,8 +19,8 @@ DIGITS = 3
 class Box(NamedTuple):
     """A rectangle, in shares of the figure's width and height, from its top left corner.
 
-    joins: it belongs to what is left of it, as a colour bar does, or a heatmap without row labels.
-    heads: it belongs to what is below it, as the title of a subfigure does.
+    joins: must stay with its left neighbour, such as a colour bar or a heatmap without row labels.
+    heads: must stay with what is below it, such as the title of a subfigure.
     """
 
     left: float
@@ -32,13 +32,13 @@ class Box(NamedTuple):
 
 
 def panels(drawing: Drawing) -> list[list[float]]:
-    """[left, top, right, bottom] of each panel, row by row; together they show everything.
+    """[left, top, right, bottom] of each panel, row by row; together they cover everything.
 
-    A row ends where a gap goes through the whole figure, a panel where a gap goes through the whole
-    row. Rows of one panel that follow each other are one panel.
+    Rows are separated by gaps across the whole figure, panels by gaps across their row. Consecutive
+    rows of a single panel are merged.
     """
     with own_style():
-        # A drawing that was saved as SVG still has its legends where 72 dots per inch put them.
+        # After saving as SVG, legends are still laid out for 72 dots per inch.
         FigureCanvasAgg(drawing)
         drawing.draw_without_rendering()
         boxes = list(_boxes(drawing, drawing.bbox, FigureCanvasAgg(drawing).get_renderer()))
@@ -60,7 +60,7 @@ def panels(drawing: Drawing) -> list[list[float]]:
 
 
 def _boxes(part: FigureBase, whole: Any, renderer: Any) -> Iterator[Box]:
-    """Of all axes, titles and entries of legends of a drawing and its subfigures."""
+    """The boxes of all axes, titles and legend entries of a drawing and its subfigures."""
 
     def share(box: Bbox, **kind: bool) -> Box:
         width, height = map(float, whole.size)
@@ -83,13 +83,13 @@ def _boxes(part: FigureBase, whole: Any, renderer: Any) -> Iterator[Box]:
 
 
 def _has_labels(ax: Axes) -> bool:
-    """Whether the vertical axis of a panel says its own values, on the left."""
+    """Whether a panel has tick labels of its own on the left."""
     labels = [label for label in ax.get_yticklabels() if label.get_visible() and label.get_text()]
     return not ax.axison or (bool(labels) and ax.yaxis.get_ticks_position() != "right")
 
 
 def _groups(boxes: list[Box], start: str, end: str) -> list[list[Box]]:
-    """Boxes in groups with a gap between them, along one direction."""
+    """Group boxes along one direction, with gaps between the groups."""
     groups: list[list[Box]] = []
     reached = -1.0
     for box in sorted(boxes, key=lambda box: getattr(box, start)):
@@ -101,7 +101,7 @@ def _groups(boxes: list[Box], start: str, end: str) -> list[list[Box]]:
 
 
 def _side_by_side(columns: list[list[Box]]) -> list[list[Box]]:
-    """The columns of a row; those that are narrow enough together, or belong together, joined."""
+    """Merge neighbouring columns of a row that are narrow enough or must stay together."""
     joined = [columns[0]]
     for column in columns[1:]:
         both = _around([*joined[-1], *column])

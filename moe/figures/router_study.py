@@ -18,7 +18,7 @@ from moe.recipes import in_order, recipe_named
 from moe.study.runs import exactly
 
 NEEDS = "the tables of `make routers`"
-EVEN = 0.01  # the left end of axes of MaxVio, which has no logarithm at 0
+EVEN = 0.01  # the left end of logarithmic MaxVio axes, also used for 0
 PLACES = {"max_violation": "test set", "max_violation_batch": "a training batch",
           "max_violation_epoch": "an epoch"}  # fmt: skip
 SHAPES = dict(zip(PLACES, "osD", strict=True))
@@ -31,7 +31,7 @@ CONTROLS = ("random", "dense-active", "dense-total")
 
 
 def study_of(tables: Tables) -> RouterStudy:
-    """Raises MissingCellsError where it has not been run."""
+    """The comparison of routers. Raises MissingCellsError if it has not been run."""
     if tables.router_study is None:
         raise MissingCellsError(NEEDS)
     return tables.router_study
@@ -39,7 +39,7 @@ def study_of(tables: Tables) -> RouterStudy:
 
 @figure("router-front", "Accuracy and balance", order=16)
 def router_front(tables: Tables) -> Drawn:
-    """Phase one's weights as curves, the chosen ones marked; below, three kinds of balance."""
+    """Phase one over lc as curves, chosen values marked; below, three kinds of balance."""
     study = study_of(tables)
     table = cells(answers.by_weight(study), ne=MOST_NE)
     recipes = [name for name in in_order(table["recipe"]) if recipe_named(name).chooses]
@@ -84,7 +84,7 @@ def marker(recipe: str, recipes: Sequence[str]) -> str:
 
 
 def _above(ax: Axes, table: pd.DataFrame) -> None:
-    """Without the few points that are so low that the others would be one line."""
+    """Limit the axis to hide the few low points that would squeeze the others."""
     y = PER_CENT * table["accuracy"].to_numpy()
     if len(y):
         middle, top = np.median(y), y.max()
@@ -176,7 +176,7 @@ def _over_weights(
 
 @figure("router-gains", "What does a router learn?", order=18)
 def router_gains(tables: Tables) -> Drawn:
-    """Each router less the controls."""
+    """Each router minus each control."""
     study = study_of(tables)
     table = answers.gains(study)
     rows = [(recipe, k) for recipe in in_order(table["recipe"]) for k in (1, 2)]
@@ -202,7 +202,7 @@ def router_gains(tables: Tables) -> Drawn:
 
 
 def whisker(ax: Axes, y: float, row: dict[str, Any], color: str, filled: bool = True) -> None:
-    """A dot with its interval at a height."""
+    """A dot with its interval, at height y."""
     ax.plot([row["low"], row["high"]], [y, y], color=color, linewidth=1.5)
     face = color if filled else "white"
     ax.plot(row["difference"], y, "o", color=color, markerfacecolor=face, markersize=5)
@@ -210,7 +210,7 @@ def whisker(ax: Axes, y: float, row: dict[str, Any], color: str, filled: bool = 
 
 @figure("router-grains", "More and smaller experts", order=19)
 def router_grains(tables: Tables) -> Drawn:
-    """160 hidden units in ne experts, 40 of them at work."""
+    """160 hidden units in ne experts, 40 of them active."""
     table = answers.grains(study_of(tables))
     drawing, ((ax, balance),) = canvas(1, 2, 3.6)
     mixed = [name for name in in_order(table["recipe"]) if recipe_named(name).chooses]
@@ -243,7 +243,7 @@ def router_grains(tables: Tables) -> Drawn:
 
 @figure("router-choices", "A shared expert, normalised gates, a capacity", order=20)
 def router_choices(tables: Tables) -> Drawn:
-    """Differences that one decision makes, in accuracy, balance and dead experts."""
+    """The effect of single decisions on accuracy, balance and dead experts."""
     table = answers.choices(study_of(tables))
     keys = ["question", "one", "other", "ne", "k"]
     rows = table[keys].drop_duplicates().to_dict("records")

@@ -1,4 +1,4 @@
-"""The figure of settings of training that a study sweeps."""
+"""The figure of training settings that a study sweeps."""
 
 import pandas as pd
 
@@ -31,7 +31,7 @@ def swept_settings(tables: Tables) -> Drawn:
             line = cells(table, recipe=recipe)
             if line.empty:
                 continue
-            # Evenly spaced: some have no logarithm, and lines of several recipes would overlap.
+            # Evenly spaced: some values have no logarithm, and recipes are offset.
             x = [values.index(value) + 0.04 * (place - len(recipes) / 2) for value in line["value"]]
             look = {"color": style.RECIPE[recipe], "marker": MARKERS[place % len(MARKERS)]}
             ax.plot(x, PER_CENT * line["mean"], label=recipe, **look)
@@ -56,8 +56,8 @@ def swept_settings(tables: Tables) -> Drawn:
 
 
 def over_setting(runs: pd.DataFrame, name: str) -> pd.DataFrame:
-    """Columns recipe, value, mean, low, high, seeds: of the cells that have every value that the
-    recipe has, each seed's mean over the cells that every seed has."""
+    """Columns recipe, value, mean, low, high, seeds: over the seeds' means over the cells that all
+    of the recipe's values and all seeds share."""
     cell = ["ne", "k", "lc", *(other for other in swept(runs) if other != name)]
     rows = []
     for recipe, of_recipe in runs.groupby("recipe"):

@@ -1,4 +1,4 @@
-"""What a step of a run costs, compared with the usual ways to train it."""
+"""The cost of a training step, compared with the usual ways to train."""
 
 from typing import Any
 

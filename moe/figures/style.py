@@ -1,8 +1,8 @@
-"""One visual language: the same colour for the same ne, k, lc or recipe everywhere.
+"""The style of all figures: the same ne, k, lc or recipe has the same colour everywhere.
 
-Recipes have Okabe and Ito's colours; k (violet) and lc (green) have shades, since they have an
-order. No colour means two things in one figure. Heatmaps use cividis. Markers repeat what colours
-say. The base model (one expert) is always blue, and a mixture compared with it orange.
+Recipes have Okabe and Ito's colours; k (violet) and lc (green) have shades, since they are ordered.
+No colour means two things in one figure. Heatmaps use cividis. Markers are redundant with colours.
+The base model (one expert) is always blue, and a mixture compared with it orange.
 """
 
 import itertools
@@ -22,9 +22,9 @@ WIDTH = 7.6  # inches: with text of 10 points, still readable at half a page's w
 BASE, MIXTURE = "#0072B2", "#E69F00"
 INK, GREY, PALE = "#222222", "#767676", "#e3e3e3"
 K = {1: "#000000", 2: "#5A189A", 3: "#9D4EDD", 4: "#C9A0F0"}
-MARKERS = "osD^vPX*<>"  # repeated where there are more lines
-SHOWN_NE = (1, 2, 3, 4, 6, 8, 12, 16, 32, 64)  # on axes: the others are too close to be labelled
-FEW_TICKS = 3  # so few values of ne are all labelled
+MARKERS = "osD^vPX*<>"  # reused if there are more lines
+SHOWN_NE = (1, 2, 3, 4, 6, 8, 12, 16, 32, 64)  # tick labels: others would overlap
+FEW_TICKS = 3  # up to this many values of ne are all labelled
 MOST_LEGEND_COLUMNS = 5
 LONG_TEXT = 4  # characters, in a cell of a heatmap
 COUNTS = "cividis"
@@ -56,7 +56,7 @@ STYLE = {
     "legend.fontsize": 9,
     "lines.linewidth": 1.7,
     "lines.markersize": 5,
-    "svg.hashsalt": "moe-mnist",  # else ids in an SVG are drawn at random
+    "svg.hashsalt": "moe-mnist",  # makes ids in an SVG deterministic
     "savefig.facecolor": "white",
     "figure.constrained_layout.use": True,
 }
@@ -93,7 +93,7 @@ def plot_lines(
     label: str = "{}",
     scale: float = 1,
 ) -> None:
-    """A line with a 95 % band for each value of column `line`; table: as of results.over_seeds."""
+    """A line with a 95 % band for each value of column `line`; table: from results.over_seeds."""
     for (value, points), marker in zip(table.groupby(line), itertools.cycle(MARKERS), strict=False):
         xs = points[x].to_numpy(float)
         name = value if isinstance(value, str) else exactly(value)
@@ -111,12 +111,12 @@ def plot_lines(
 
 
 def ne_axis(ax: Axes, values: Sequence[int]) -> None:
-    """Experts on a logarithmic axis, since each doubling counts the same."""
+    """Use a logarithmic axis for the number of experts."""
     ax.set_xscale("log", base=2)
     present = sorted(set(values))
     shown = present if len(present) <= FEW_TICKS else [ne for ne in present if ne in SHOWN_NE]
     shown = shown or present[:: max(1, len(present) // FEW_TICKS)]
-    if len(present) == 1:  # a logarithmic axis of one value has no length of its own
+    if len(present) == 1:  # a logarithmic axis with one value has no limits
         ax.set_xlim(present[0] / 1.5, present[0] * 1.5)
     ax.set_xticks(shown, [str(value) for value in shown])
     ax.minorticks_off()
@@ -124,22 +124,22 @@ def ne_axis(ax: Axes, values: Sequence[int]) -> None:
 
 
 def legend_above(drawing: Any, ax: Axes, columns: int) -> None:
-    """One legend for all panels of a figure or subfigure, where it hides no line."""
+    """One legend above all panels of a figure or subfigure, where it hides no line."""
     handles, labels = ax.get_legend_handles_labels()
     columns = min(columns, MOST_LEGEND_COLUMNS)
     drawing.legend(handles, labels, loc="outside upper center", ncols=columns)
 
 
 def error_bars(ax: Axes, x: Any, table: pd.DataFrame, scale: float = 1, **options: Any) -> None:
-    """Points with whiskers; table: as of results.over_seeds. A single seed has no whisker."""
+    """Points with whiskers; table: from results.over_seeds. A single seed has no whisker."""
     mean, low, high = (scale * table[name].to_numpy(float) for name in ("mean", "low", "high"))
-    # An interval of a share may miss its value by rounding.
+    # Because of rounding, the interval of a share may not include its value.
     errors = np.maximum(np.nan_to_num([mean - low, high - mean]), 0)
     ax.errorbar(x, mean, errors, linestyle="", **options)
 
 
 def empty(ax: Axes, text: str) -> None:
-    """Say in a panel which cells the study lacks."""
+    """Write into an empty panel which cells the study lacks."""
     ax.set_axis_off()
     place = {"ha": "center", "va": "center", "transform": ax.transAxes, "wrap": True}
     ax.text(0.5, 0.5, text, color=GREY, fontsize=9, **place)
@@ -162,7 +162,7 @@ def heatmap(
     texts: np.ndarray | None = None,
     text_size: float = 7,
 ) -> Any:
-    """Draw values (rows, columns), pale where nan; texts: what to write into the cells."""
+    """Draw values (rows, columns), pale where nan; texts: labels of the cells."""
     ax.grid(visible=False)
     ax.set_facecolor(PALE)
     image = ax.imshow(values, cmap=cmap, vmin=limits[0], vmax=limits[1], aspect="auto")

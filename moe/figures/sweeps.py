@@ -192,7 +192,7 @@ def _recipes(runs: pd.DataFrame) -> list[str]:
 
 
 def _longest(axes: Any) -> Axes:
-    """The panel with the most lines: the legend lists them."""
+    """The panel with the most lines, which the legend lists."""
     return max(axes, key=lambda ax: len(ax.lines))
 
 
@@ -205,7 +205,7 @@ def _k(runs: pd.DataFrame) -> str:
 
 
 def _seeds(runs: pd.DataFrame) -> str:
-    """How many seeds a cell has."""
+    """A phrase on how many seeds a cell has."""
     counts = runs.groupby(["recipe", "lc", "ne"])["seed"].nunique()
     if counts.min() == counts.max():
         return f"every cell has {counts.min()}"
@@ -213,17 +213,17 @@ def _seeds(runs: pd.DataFrame) -> str:
 
 
 def _without(tables: Tables, recipes: list[str]) -> str:
-    """Which recipes of the report a figure over lc leaves out."""
+    """A sentence on which of the report's recipes a figure over lc leaves out."""
     absent = [name for name in tables.recipes if name not in recipes]
     return f" Not shown: {' and '.join(absent)}, without two lc to compare." if absent else ""
 
 
 def _of_the_end(drawn: pd.DataFrame, shown: Tables) -> str:
-    """Which study the panels that show the end of training are of; epochs are of this study."""
+    """A sentence on which study the panels on the end of training show; epochs: this study."""
     study = study_text(drawn, shown)
     return f" {study.removesuffix('.')}, but over epochs of the exploratory one." if study else ""
 
 
 def sentence(text: str) -> str:
-    """With a capital letter and a full stop."""
+    """Capitalise the first letter and add a full stop."""
     return f"{text[:1].upper()}{text[1:]}." if text else ""

@@ -23,7 +23,7 @@ NO_LIMIT = 1_000_000_000  # of the number of runs; also the largest whole number
 
 
 class Asked(NamedTuple):
-    """What a call asks for. data: in memory."""
+    """A call's checked arguments. data: in memory."""
 
     data: Dataset
     runs: tuple[Run, ...]
@@ -37,10 +37,10 @@ def read_arguments(
     settings: Mapping[str, Any],
     runtime: Mapping[str, Any],
 ) -> Asked:
-    """The data, the runs and how to train them.
+    """Check the arguments; returns the data, the runs and their training settings.
 
-    arrays: by the names that `checked` has for them; axes: AXES, each a value or several; settings:
-    the fields of Train, likewise. Raises ValueError, in one line that begins with an argument.
+    arrays: by the argument names of `checked`; axes: AXES, each one value or several; settings: the
+    fields of Train, likewise. Raises ValueError, in one line that begins with the argument.
     """
     data = Dataset.of(checked(**{name: _as_array(name, x) for name, x in arrays.items()}))
     swept = {name: _several(value) for name, value in axes.items()}
@@ -70,7 +70,7 @@ def _checked(kind: type, values: Mapping[str, Any]) -> Any:
 
 
 def _as_array(name: str, given: Any) -> Any:
-    """What numpy takes; torch's tensors from any device, with or without a gradient."""
+    """Convert to what numpy accepts; tensors from any device, with or without a gradient."""
     if callable(getattr(given, "detach", None)):
         given = given.detach().cpu()
         if given.is_floating_point():  # numpy has no bfloat16
@@ -87,13 +87,13 @@ def _as_array(name: str, given: Any) -> Any:
 
 
 def _several(value: Any) -> list[Any]:
-    """The values of an axis: one value is a list of one."""
+    """The values of an axis as a list; a single value becomes a list of one."""
     plain = _plain(value)
     return plain if isinstance(plain, list) else [plain]
 
 
 def _plain(value: Any) -> Any:
-    """Python's own numbers and lists in place of numpy's and others."""
+    """Convert numbers and arrays of numpy, torch and pandas to Python's."""
     if isinstance(value, str | bytes | Recipe) or value is None:
         return value
     if callable(getattr(value, "tolist", None)):  # numpy, torch, pandas
@@ -104,7 +104,7 @@ def _plain(value: Any) -> Any:
 
 
 def _seeds(seeds: Any) -> Any:
-    """As params.yaml has them: a number, or from where and how many."""
+    """Seeds in the form of params.yaml: a number, or a first seed with a count."""
     if isinstance(seeds, range):
         if seeds.step != 1 or not seeds:
             raise ValueError(f"seeds: {seeds}: must be neighbours, like range(1000, 1250)")
@@ -113,7 +113,7 @@ def _seeds(seeds: Any) -> Any:
 
 
 def _known(recipe: Any) -> Any:
-    """The name of a recipe, in this process also of one of the user's own."""
+    """The name of a recipe; registers a user's own recipe for this process."""
     try:
         if isinstance(recipe, Recipe):
             register(recipe.name, recipe, _file_of(recipe))
@@ -126,7 +126,7 @@ def _known(recipe: Any) -> Any:
 
 
 def _file_of(recipe: Recipe) -> Path | None:
-    """Where its function is written; None at a prompt and in a notebook."""
+    """The file that defines the recipe's function; None at a prompt and in a notebook."""
     try:
         file = Path(inspect.getsourcefile(recipe.route) or "")
     except TypeError:  # not a Python function
@@ -135,5 +135,5 @@ def _file_of(recipe: Recipe) -> Path | None:
 
 
 def without_files(runs: tuple[Run, ...]) -> list[str]:
-    """The recipes of these runs that are in no file."""
+    """The recipes of these runs that are not defined in a file."""
     return sorted({run.recipe for run in runs if recipe_file(run.recipe) is None})

@@ -61,12 +61,12 @@ def sweep(
 ) -> Any:
     """Train a mixture of experts for each combination of the settings and each seed, and test it.
 
-    A classifier is `moe.MoE`: a linear router and `ne` experts, two-layer perceptrons of which each
-    input uses `k`; their weighted outputs go into a cross entropy, to which `lc` times the gate
-    loss is added (Shazeer et al. 2017, "Outrageously large neural networks", equations 1 to 6;
-    docs/routers.md has the equations and the source of every recipe). Adam trains it, with its
-    default β and ε (Kingma and Ba 2015). A run is what `make repro` would train on the same data:
-    the same bits.
+    A classifier is `moe.MoE`: a linear router and `ne` experts, which are two-layer perceptrons.
+    Each input uses `k` of them. The loss is the cross entropy of their weighted outputs plus `lc`
+    times the gate loss (Shazeer et al. 2017, "Outrageously large neural networks", equations 1 to
+    6; docs/routers.md has the equations and the source of every recipe). The optimizer is Adam with
+    its default β and ε (Kingma and Ba 2015). Results are bit-identical to those of `make repro` on
+    the same data.
 
         from moe import sweep
 
@@ -76,45 +76,45 @@ def sweep(
 
     Data, each as a numpy array, torch tensor, pandas frame or series, or lists:
         x_train, x_test: inputs (N, D) or (N, …), flattened. Bytes (uint8) are divided by 255; other
-            numbers, which may be negative, are taken as float32 as they are: scale them yourself.
+            numbers, which may be negative, are converted to float32 unscaled: scale them yourself.
         y_train, y_test: labels (N,), whole numbers 0 … C-1, with samples of each class in both.
 
-    What is varied; each is a value or several, and all combinations with k <= ne are run:
+    Settings; each is one value or several, and all combinations with k <= ne are run:
         recipe: names of `moe.recipes.RECIPES`; "file.py:NAME", the constant NAME of a file; or a
             `moe.recipes.recipe.Recipe`.
-        ne: experts, 1 to 64. k: experts chosen per input; some recipes allow one k alone.
+        ne: experts, 1 to 64. k: experts chosen per input; some recipes allow only one k.
         lc: weight of the gate loss, 0 or from 1e-12 to 1e6.
-        seeds: how many, 5 is seeds 0 … 4; or a range. A seed stands for initial weights and the
-            order of batches; runs of one seed are paired.
+        seeds: a number (5: seeds 0 … 4) or a range. A seed determines the initial weights and the
+            order of batches; runs with the same seed are paired.
         epochs: passes over the training set.
-        batch_size: samples of a step; an epoch leaves out its last, partial batch.
+        batch_size: samples per step; the last, partial batch of an epoch is dropped.
         learning_rate: of Adam.
         hidden: width of an expert's hidden layer.
         capacity_factor: an expert of `switch` or `gshard` takes at most
             ⌈capacity_factor · k · batch_size / ne⌉ samples of a training batch; None: all of them.
         z_loss: weight of the router's z-loss (Zoph et al. 2022), for `switch`.
-        precision: "float32"; in the fused engine also "tf32" and "bf16", of its large products.
+        precision: "float32"; for the fused engine's large products also "tf32" and "bf16".
 
-    How it is computed:
-        device: "auto" (CUDA where torch has it), "cpu", "cuda", "cuda:0" …
-        engine: "kernel" (C, for CPUs), "fused" (torch), or "auto": the kernel where it can.
-        workers: threads on a CPU, one for each core with "auto". The kernel and torch's products
-            release Python's lock, so no other process is started: it works in a script, a notebook
-            and at a prompt.
-        store: folder where finished runs are kept. A run that is there is not trained again, also
-            after a crash or Ctrl-C. Its key covers data, settings, versions and sources, with the
-            file of a recipe of your own but not what that file imports. None: nothing is kept.
-        progress: write to stderr how far it is.
-        models: return the trained models too.
+    Computation:
+        device: "auto" (CUDA if available), "cpu", "cuda", "cuda:0" …
+        engine: "kernel" (C, for CPUs), "fused" (torch), or "auto": the kernel where supported.
+        workers: threads on a CPU; "auto" is one per core. The kernel and torch's products release
+            the GIL, so no other process is started, and sweep works in a script, a notebook and at
+            a prompt.
+        store: folder where finished runs are kept. Stored runs are not trained again, also after a
+            crash or Ctrl-C. A run's key covers data, settings, versions and sources, including the
+            file of your own recipe, but not what it imports. None: nothing is kept.
+        progress: show progress on stderr.
+        models: also return the trained models.
 
     Returns a frame with a row for each run, sorted by recipe, ne, k, lc and seed, in the columns of
     results/runs.csv (docs/results.md: shares of 1, losses in nats); a setting of training that has
     several values is a column after `seed`. With models=True, returns (frame, list): the models in
     the order of the rows, as `moe.MoE` on the CPU in eval mode.
 
-    Raises ValueError, in one line that begins with the argument, for what is not allowed, and
-    `moe.errors.UserError`, also in one line, where the machine fails: too little memory. OSError
-    where the store cannot be written. A run that diverges is no error: its column `diverged` is 1.
+    Raises ValueError, in one line that begins with the argument, for invalid arguments;
+    `moe.errors.UserError`, also in one line, if memory runs out; OSError if the store cannot be
+    written. A run that diverges is not an error: its column `diverged` is 1.
     """
     asked = read_arguments(
         {"x_train": x_train, "y_train": y_train, "x_test": x_test, "y_test": y_test},
@@ -134,8 +134,8 @@ def sweep(
     own = without_files(asked.runs)
     if store is not None and own:
         raise ValueError(
-            f"store: {own[0]} is in no file, so that a store could not tell when it changes; move "
-            "it to a .py file, or leave store out"
+            f"store: {own[0]} is not defined in a file, so changes to it cannot be detected; move "
+            "it to a .py file, or omit store"
         )
     file = sys.stderr if progress else None
     if store is not None:
@@ -150,9 +150,9 @@ def sweep(
 
 
 def _trained(asked: Asked, folder: Path, kept: bool, file: Any) -> dict[Run, Trained]:
-    """Every run, in the order of the runs.
+    """Train every run; results in the order of the runs.
 
-    folder: of the store; kept: whether it stays. file: a text stream for progress, or None.
+    folder: of the store; kept: whether it is kept. file: a text stream for progress, or None.
     """
 
     def say(line: str) -> None:
@@ -181,7 +181,7 @@ def _trained(asked: Asked, folder: Path, kept: bool, file: Any) -> dict[Run, Tra
             return train(progress.on_runs, say)
     except UserError as error:
         message = str(error)
-        if message.startswith("runtime."):  # what this machine does not have
+        if message.startswith("runtime."):  # not available on this machine
             raise ValueError(message.removeprefix("runtime.")) from None
         raise
 
@@ -202,7 +202,7 @@ def _tested(asked: Asked, trained: dict[Run, Trained]) -> tuple[pd.DataFrame, li
 
 
 class Tested(NamedTuple):
-    """A run's columns of evaluation and of routing, and its model."""
+    """A run's evaluation and routing columns, and its model."""
 
     evaluation: dict[str, float]
     routing: dict[str, float]

@@ -1,6 +1,6 @@
 """The explorer: one HTML file with all of a study's results and controls for recipe, ne, k and lc.
 
-Whole tables go into it as JSON: numbers by trial and seed, pictures and gates of one.
+It embeds whole tables as JSON: numbers for each trial and seed, pictures and gates of one seed.
 """
 
 import base64
@@ -24,9 +24,9 @@ CURVES = ("network_loss", "gate_loss", "test_accuracy")
 
 
 def write_explorer(tables: Tables, template: Path, path: Path) -> None:
-    """Write the page; the same tables always give the same bytes.
+    """Write the page; equal tables give identical bytes.
 
-    template: the folder of the templates of the report.
+    template: the folder of the report's templates.
     """
     html = render(
         template / "explorer.html",
@@ -40,8 +40,8 @@ def write_explorer(tables: Tables, template: Path, path: Path) -> None:
 
 
 def explorer_data(tables: Tables) -> dict[str, Any]:
-    """What the page shows. trials: one object each, whose lists run over its seeds; what is not
-    finite is None, null in JSON."""
+    """The data of the page. trials: one object each, with lists over its seeds; numbers that are
+    not finite are None, null in JSON."""
     digits = read_table(tables.folder / "digits.csv")
     one_model = digits.drop_duplicates(["image"])  # every model has the same images
     pictured = without(digits, tables.diverged)
@@ -95,7 +95,7 @@ def _trials(tables: Tables, pictured: pd.DataFrame) -> list[dict[str, Any]]:
 
 
 def _short(values: Any, form: str = "{:.6g}") -> list[float | None]:
-    """As the tables have them: six digits."""
+    """Round to six digits, as in the tables."""
     return [
         float(form.format(value)) if math.isfinite(value) else None
         for value in np.asarray(values, float)
@@ -103,19 +103,19 @@ def _short(values: Any, form: str = "{:.6g}") -> list[float | None]:
 
 
 def _by_seed(table: pd.DataFrame, order: list[str], prefix: str) -> list[list[int]]:
-    """For each seed the counts, row after row."""
+    """The counts of each seed, flattened."""
     groups = table.sort_values(["seed", *order]).groupby("seed")
     return [counts_of(rows, prefix).ravel().tolist() for _, rows in groups]
 
 
 def _curve(history: pd.DataFrame, name: str) -> list[list[float | None]]:
-    """For each seed the values over epochs."""
+    """The values of each seed over epochs."""
     groups = history.sort_values(["seed", "epoch"]).groupby("seed")
     return [_short(rows[name], "{:.4g}") for _, rows in groups]
 
 
 def _gates(table: pd.DataFrame, ne: int) -> list[list[Any]]:
-    """For each pictured image: the prediction, then expert and gate of those that see it."""
+    """For each pictured image: the prediction, then each of its experts with the gate."""
     shown = []
     for row in table.to_dict("records"):
         pairs = [(expert, row[f"gate_{expert}"]) for expert in range(ne)]

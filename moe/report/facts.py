@@ -1,6 +1,6 @@
 """The numbers in the texts of the report.
 
-A number that a study does not have is None, never nan; texts leave it out.
+A missing number is None, never nan; texts leave it out.
 """
 
 import hashlib
@@ -40,7 +40,7 @@ DIGEST_SHOWN = 12  # characters
 
 
 def facts(tables: Tables, params: Params, claims: list[dict[str, Any]]) -> dict[str, Any]:
-    """For the template; None or empty where the study has no such cells."""
+    """The template's numbers; None or empty if the study lacks the cells."""
     runs, dataset = tables.runs, tables.dataset
     shown = tables.for_claims
     dropped = {row["recipe"]: row for row in dropped_classes(shown)[1].to_dict("records")}
@@ -79,8 +79,8 @@ def facts(tables: Tables, params: Params, claims: list[dict[str, Any]]) -> dict[
 
 
 def _settings(tables: Tables) -> dict[str, Any] | None:
-    """Of a study that sweeps settings: which, those that the report is about, and how many runs
-    have others; else None."""
+    """If the study sweeps settings: which, their values in this report, and how many runs have
+    other values; else None."""
     if not tables.settings:
         return None
     return {
@@ -137,8 +137,8 @@ def _interval(values: Any) -> dict[str, Any] | None:
 
 
 def _lc(tables: Tables) -> list[dict[str, Any]]:
-    """For each recipe, as means over ne: accuracy and gate loss at each end of lc and at the best
-    lc, and what changes between them within the seeds."""
+    """For each recipe, as means over ne: accuracy and gate loss at both ends of lc and at the best
+    lc, and the changes between them within each seed."""
     try:
         runs = lc_sweep(tables.runs, tables.recipes)
     except MissingCellsError:
@@ -165,7 +165,7 @@ def _lc(tables: Tables) -> list[dict[str, Any]]:
                 "at_last": float(accuracy[last]),
                 "rise": _interval(wide[best] - wide[first]) if best != first else None,
                 "fall": _interval(wide[last] - wide[best]) if best != last else None,
-                # CV: the standard deviation of importance over its mean
+                # CV: the standard deviation of importance divided by its mean
                 "spread_at_first": math.sqrt(gate_loss[first]),
                 "spread_at_best": math.sqrt(gate_loss[best]),
             }
@@ -183,8 +183,8 @@ def _is_above_0(interval: dict[str, Any] | None, sign: int = 1) -> bool:
 
 
 def _k_1(runs: pd.DataFrame) -> dict[str, Any]:
-    """At k = 1 and the lc that most such runs have: the largest gradient of any router, and how
-    accuracy changes from the fewest to the most experts, within the seeds."""
+    """At k = 1 and the most frequent lc: the largest gradient of any router, and how accuracy
+    changes from the fewest to the most experts, within each seed."""
     at_1 = cells(runs, k=1)
     at_1 = at_1[at_1["ne"] > 1]
     found = {}
@@ -212,7 +212,7 @@ def _k_1(runs: pd.DataFrame) -> dict[str, Any]:
 
 
 def _slopes(tables: Tables) -> dict[str, Any]:
-    """What a doubling of ne brings at lc = 1: for each recipe its slope at each k, or None."""
+    """The gain per doubling of ne at lc = 1: each recipe's slope at each k, or None."""
     present = in_order(tables.runs["recipe"])
     table = accuracy_slopes(tables.runs, dict.fromkeys(present, 1.0))
     all_k = sorted(set(table["k"]))
@@ -224,8 +224,8 @@ def _slopes(tables: Tables) -> dict[str, Any]:
 
 
 def _double_softmax(tables: Tables) -> dict[str, float] | None:
-    """Cross entropy of probabilities taken for logits: what a sure and right answer costs, what a
-    sure and wrong one, and the mean loss of the base models."""
+    """Cross entropy with probabilities as logits: the loss of a certain right answer, of a certain
+    wrong answer, and the mean loss of the base models."""
     softmax = [name for name in tables.recipes if recipe_named(name).softmax_experts]
     models = base(tables.runs, softmax[0]) if softmax else tables.runs.head(0)
     if models.empty:
@@ -239,7 +239,7 @@ def _double_softmax(tables: Tables) -> dict[str, float] | None:
 
 
 def _verdicts(claims: list[dict[str, Any]]) -> dict[str, Counter[str]]:
-    """How many of each verdict, for each recipe."""
+    """The number of each verdict, for each recipe."""
     recipes = dict.fromkeys(claim["recipe"] for claim in claims)
     return {
         recipe: Counter(c["verdict"] for c in claims if c["recipe"] == recipe) for recipe in recipes
@@ -247,9 +247,9 @@ def _verdicts(claims: list[dict[str, Any]]) -> dict[str, Counter[str]]:
 
 
 def _routers(tables: Tables, params: Params) -> dict[str, Any] | None:
-    """Of the study of all recipes, with the most experts; None without it.
+    """Results of the study of all recipes, at the most experts; None without it.
 
-    capacity: the capacity factor, known only where that study is this one.
+    capacity: the capacity factor, known only if that study is this one.
     """
     runs = tables.routers
     if runs.empty:

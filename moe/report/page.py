@@ -1,4 +1,4 @@
-"""The report: one HTML file that needs no other, and a file for each figure."""
+"""The report: one self-contained HTML file, and a file for each figure."""
 
 import base64
 import json
@@ -29,9 +29,9 @@ def write_report(
     into: Path,
     beyond: Sequence[dict[str, Any]] = (),
 ) -> None:
-    """Write index.html and figures/ into a folder; the same tables always give the same bytes.
+    """Write index.html and figures/ into a folder; equal tables give identical bytes.
 
-    beyond: the claims on other data, as `moe.claims.beyond.compared` gives them.
+    beyond: the claims on other data, from `moe.claims.beyond.compared`.
     """
     folder = into / "figures"
     folder.mkdir(parents=True, exist_ok=True)
@@ -75,7 +75,7 @@ def _elsewhere(
 
 
 class Placed:
-    """Figures with the numbers that they get where the template places them, in its order."""
+    """Figures, numbered in the order in which the template places them."""
 
     def __init__(self, figures: list[Figure], folder: Path) -> None:
         self.figures = {figure.slug: figure for figure in figures}
@@ -83,7 +83,7 @@ class Placed:
         self.numbers: dict[str, int] = {}
 
     def __call__(self, slug: str) -> dict[str, Any]:
-        """What the template shows of a figure, whose file is written."""
+        """Number a figure and write its file; returns the template's values."""
         if slug not in self.figures:
             raise KeyError(f"the template places a figure {slug!r}, which no function declares")
         number = self.numbers.setdefault(slug, len(self.numbers) + 1)
@@ -118,7 +118,7 @@ class Placed:
 
 
 class Claims:
-    """What `moe.claims.judged` says, by id and recipe; None for what it does not say."""
+    """The results of `moe.claims.judged`, by id and recipe; None for missing ones."""
 
     def __init__(self, claims: list[dict[str, Any]]) -> None:
         self.by_id: dict[str, dict[str, dict[str, Any]]] = {}
@@ -126,7 +126,7 @@ class Claims:
             self.by_id.setdefault(claim["id"], {})[claim["recipe"]] = claim
 
     def measured(self, name: str, recipe: str) -> dict[str, Any] | None:
-        """A claim that has numbers."""
+        """A claim's result, if it has numbers."""
         claim = self.by_id.get(name, {}).get(recipe)
         return claim if claim and _is_number(claim.get("estimate")) else None
 
@@ -135,12 +135,12 @@ class Claims:
         return claim["verdict"] if claim else None
 
     def beside(self, name: str, recipe: str, what: str) -> Any:
-        """One of the further numbers of a claim."""
+        """One of a claim's further numbers."""
         claim = self.measured(name, recipe)
         return claim["beside"].get(what) if claim and claim.get("beside") else None
 
     def part(self, name: str, recipe: str, place: int = 0) -> dict[str, Any] | None:
-        """One of the numbers of a claim, with its interval."""
+        """One of a claim's parts, with its interval."""
         claim = self.measured(name, recipe)
         parts = claim.get("parts", []) if claim else []
         return parts[place] if place < len(parts) and _is_number(parts[place]["estimate"]) else None
@@ -151,5 +151,5 @@ def _is_number(value: Any) -> bool:
 
 
 def _as_html(table: pd.DataFrame) -> Markup:
-    """As an HTML table; pandas escapes the cells."""
+    """Convert to an HTML table; pandas escapes the cells."""
     return Markup(table.to_html(index=False, border=0, float_format="{:.4g}".format, na_rep=""))

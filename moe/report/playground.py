@@ -1,7 +1,7 @@
 """The playground: one HTML file in which a mixture of experts trains, on mnist-5k.
 
-Its engine is JavaScript, in reports/template/playground; here come its data and the numbers of the
-study that its guided tour speaks of. docs/playground.md says how it works.
+Its engine is JavaScript, in reports/template/playground. This module embeds the data, and the
+study's numbers for the guided tour. docs/playground.md explains how it works.
 """
 
 import base64
@@ -34,11 +34,11 @@ ENGINE = (
 TRAINER = ["random.js", "math.js", "images.js", "engine.js", "worker.js"]
 SCRIPTS = ["../common.js", "panels.js", "pad.js", "tour.js", "page.js"]
 STYLES = ["../common.css", "playground.css"]
-MAP_FILE = "map.json"  # where each test image is placed
+MAP_FILE = "map.json"  # the position of each test image
 
 
 def write_playground(tables: Tables, template: Path, path: Path) -> None:
-    """Write the page; the same tables always give the same bytes.
+    """Write the page; equal tables give identical bytes.
 
     template: the folder of the report's templates.
     """
@@ -57,7 +57,7 @@ def write_playground(tables: Tables, template: Path, path: Path) -> None:
 
 
 def mnist_5k() -> tuple[UInt8[np.ndarray, "N D"], UInt8[np.ndarray, " N"], int]:
-    """All images and labels, first those for training, and how many of them there are."""
+    """All images and labels, training set first, and the size of the training set."""
     with TemporaryDirectory() as name:
         folder = Path(name)
         dataset_named("mnist-5k").fetch(folder, folder)
@@ -83,9 +83,9 @@ def _about(name: str) -> dict[str, Any]:
 
 
 def tour_facts(tables: Tables) -> dict[str, Any]:
-    """What the tour says of the study: means over seeds, None where the study has no such runs.
+    """The study's numbers in the tour: means over seeds, None if the study lacks the runs.
 
-    It speaks of digits, so a study of other images has none of them.
+    The tour is about digits, so for a study of other images all are None.
     """
     runs = tables.runs if tables.dataset.item == "digit" else tables.runs[:0]
     one_expert = cells(runs, ne=8, k=1, lc=1)
@@ -111,9 +111,9 @@ def _mean(values: pd.Series) -> dict[str, Any] | None:
 
 
 def place_images() -> list[list[int]]:
-    """Where the map shows each test image, 0 … 1000 in x and y: t-SNE of its pixels.
+    """The position of each test image on the map, 0 … 1000 in x and y: t-SNE of the pixels.
 
-    t-SNE differs between processors in more than its last bits, so map.json is kept in git:
+    t-SNE differs visibly between processors, so map.json is kept in git:
     `python -m moe.report.playground` writes it.
     """
     from sklearn.manifold import TSNE

@@ -1,6 +1,6 @@
-"""What the comparison of routers says, in sentences: for the report and docs/routers.md.
+"""The results of the comparison of routers in sentences, for the report and docs/routers.md.
 
-Every statement about a difference has its paired interval; one that includes 0 is called a tie.
+Every difference has its paired interval; if the interval includes 0, it is called a tie.
 """
 
 from collections.abc import Iterable
@@ -31,7 +31,7 @@ class Answer(NamedTuple):
 
 
 def told(study: RouterStudy) -> list[Answer]:
-    """The sections, in their order."""
+    """The sections, in order."""
     return [
         Answer("router-front", "How accurate, and how even?", front(study)),
         Answer("router-weights", "Which weight?", weights(study)),
@@ -55,7 +55,7 @@ def points(found: Difference | pd.Series) -> str:
 
 
 def rounded(value: float) -> float:
-    """To two digits, without the sign that -0.00 would have."""
+    """Round to two digits; 0.0 instead of -0.0."""
     return round(float(value), 2) + 0.0
 
 
@@ -65,7 +65,7 @@ def in_maxvio(found: Difference | pd.Series) -> str:
 
 
 def tie(found: Difference) -> str:
-    """A word on an interval that includes 0."""
+    """A note for an interval that includes 0; else an empty string."""
     return " (a tie)" if found.is_tie else ""
 
 
@@ -80,8 +80,8 @@ def listed(words: Iterable[str]) -> str:
 
 
 class Ranking(NamedTuple):
-    """Of one k at the most experts: routers that choose and train, by mean accuracy; and how each
-    differs from the first."""
+    """Trainable routers at one k and the most experts, by mean accuracy, and the difference of each
+    from the best."""
 
     rows: pd.DataFrame
     behind: dict[str, Difference]
@@ -123,7 +123,7 @@ def highest(found: Ranking) -> str:
 
 
 def most_even(rows: pd.DataFrame, measure: str = "max_violation_batch") -> pd.Series:
-    """Of a ranking's rows the router with the lowest mean of a MaxVio."""
+    """The row of a ranking with the lowest mean of a MaxVio."""
     return rows.loc[rows[measure].idxmin()]
 
 
@@ -273,8 +273,8 @@ def _revived(row: pd.Series) -> str:
 
 
 def reason(study: RouterStudy) -> str:
-    """Whether normalised gates are why deepseek-v3 differs from loss-free at k = 2: as chosen, and
-    in phase one at the step of loss-free's paper."""
+    """Whether normalised gates explain the difference of deepseek-v3 and loss-free at k = 2: at the
+    chosen settings, and in phase one at the step of loss-free's paper."""
     names = ("deepseek-v3", "loss-free")
     one, other = (at(study.main, name, MOST_NE, 2) for name in names)
     chosen = study.chosen[(study.chosen["ne"] == MOST_NE) & (study.chosen["k"] == 2)]
@@ -294,7 +294,7 @@ def reason(study: RouterStudy) -> str:
 
 
 def _both(one: pd.DataFrame, other: pd.DataFrame) -> str:
-    """The differences in accuracy and in balance, each with the word on what it shows."""
+    """The differences in accuracy and in balance, each with its conclusion."""
     accuracy, balance = difference(one, other), difference(one, other, "max_violation")
     if accuracy is None or balance is None:
         return "unknown, for lack of seeds"
@@ -311,7 +311,7 @@ def _shows(found: Difference, above: str, below: str) -> str:
 
 
 def purposes(study: RouterStudy) -> list[str]:
-    """Which router for which purpose, in Markdown: a line each."""
+    """Which router suits which purpose, in Markdown, one line each."""
     lines = []
     for k, title in ((2, "Two experts an input"), (1, "One expert an input")):
         lines.append(f"**{title}, the most accurate**: {highest(ranking(study, k))}.")
@@ -369,12 +369,12 @@ def purposes(study: RouterStudy) -> list[str]:
 
 
 def _is_per_image(recipe: str) -> bool:
-    """Whether the experts of a test image depend on that image alone."""
+    """Whether the routing of a test image depends on that image alone."""
     return "evaluation" not in recipe_named(recipe).depends_on_batch
 
 
 def held_equal(study: RouterStudy) -> str:
-    """What stands above the answers."""
+    """The introduction above the answers."""
     seeds = study.main.groupby(["recipe", "ne", "k"])["seed"].nunique()
     apart = "" if not study.diverged else f" {len(study.diverged)} runs diverged and are left out."
     return (

@@ -1,4 +1,4 @@
-"""One HTML file that needs no other: styles, scripts and data stand in the page itself."""
+"""Self-contained HTML files, with inlined styles, scripts and data."""
 
 import json
 from collections.abc import Sequence
@@ -10,18 +10,18 @@ from markupsafe import Markup
 
 
 def render(page: Path, data: Any, styles: Sequence[str], **parts: Any) -> str:
-    """The page's template, filled in; the same data always gives the same text.
+    """Render the page's template; equal data give identical text.
 
-    styles: CSS files, by their paths from the template's folder.
-    parts: lists of script files, joined in their order, by the name that the template has for them;
-        anything that is no list goes to the template as it is.
+    styles: CSS files, relative to the template's folder.
+    parts: the template's variables. A list is a list of script files, which are concatenated; other
+        values are passed unchanged.
     """
     folder = page.parent
 
     def joined(names: Sequence[str]) -> Markup:
         return Markup("\n".join((folder / name).read_text(encoding="utf-8") for name in names))
 
-    # "<" could end the script element; JSON can spell it otherwise.
+    # "<" could end the script element, so it is escaped in JSON.
     packed = json.dumps(data, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
     environment = Environment(
         loader=FileSystemLoader(folder), autoescape=True, undefined=StrictUndefined

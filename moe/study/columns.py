@@ -1,4 +1,4 @@
-"""Descriptions of columns, and those that several tables share."""
+"""Descriptions of columns, including those that several tables share."""
 
 import re
 from dataclasses import fields
@@ -6,9 +6,9 @@ from typing import Literal, NamedTuple
 
 from moe.study.train_settings import Train
 
-# Of a table's cells; JSON has lists and objects too, and weights are float32 arrays.
+# Types of a table's cells; JSON also has lists and objects, and weights are float32 arrays.
 Type = Literal["text", "whole", "number", "flag", "list", "object", "float32", "float64"]
-# The values that a unit allows; units without a bound are not here.
+# The range of values of a unit; unbounded units are not listed.
 RANGES = {
     "share": (0.0, 1.0),
     "images": (0.0, float("inf")),
@@ -21,7 +21,7 @@ RANGES = {
 class Column(NamedTuple):
     """A column, or a family of columns with a number in their names, such as accuracy_{class}.
 
-    unit: "" where there is none; of an array its shape. optional: not in every file of this kind.
+    unit: "" if there is none; for an array, its shape. optional: not in every file of this kind.
     """
 
     name: str
@@ -37,9 +37,9 @@ class Column(NamedTuple):
 
 
 class Table(NamedTuple):
-    """A kind of file: name is its path, in which * is any text; holds is what is in it.
+    """A kind of file: name is its path, in which * matches any text; holds describes its content.
 
-    Of a JSON file the columns are keys, of a file of weights arrays.
+    The columns of a JSON file are its keys; those of a weights file are its arrays.
     """
 
     name: str
@@ -52,7 +52,7 @@ class Table(NamedTuple):
         return next((column for column in self.columns if column.is_named(name)), None)
 
 
-# How a run is trained. A study may sweep any of these, and then has a column for it.
+# Training settings. If a study sweeps one of these, its tables have a column for it.
 SETTINGS = {
     "epochs": ("whole", "", "passes over the training set"),
     "batch_size": ("whole", "images", "images of a training step"),
@@ -70,7 +70,7 @@ SETTINGS = {
 
 
 def _setting(name: str) -> Column:
-    """A setting of training; one without a description here is still allowed as a column."""
+    """The column of a training setting; SETTINGS may lack its description."""
     kind, unit, meaning = SETTINGS.get(name, ("text", "", f"train.{name} of params.yaml"))
     return Column(name, kind, unit, f"{meaning}; only where the study sweeps it", optional=True)
 

@@ -9,7 +9,7 @@ from moe.study.runs import RUN_KEYS, Run, digest
 
 
 def runs_of(sweeps: Sequence[Sweep]) -> tuple[Run, ...]:
-    """The union of the sweeps, sorted; a cell that several sweeps name is one run."""
+    """The union of the sweeps, sorted; cells in several sweeps are run once."""
     return tuple(
         sorted(
             {
@@ -26,6 +26,6 @@ def runs_of(sweeps: Sequence[Sweep]) -> tuple[Run, ...]:
 
 
 def study_digest(params: Params) -> str:
-    """A digest of the runs, their training and their data, not of how they are computed."""
+    """A digest of the runs, their training and their data; independent of runtime settings."""
     runs = [list(run if run.settings else run[: len(RUN_KEYS)]) for run in runs_of(params.sweeps)]
     return digest([runs, asdict(params.train), asdict(params.data)])

@@ -1,6 +1,6 @@
 """params.yaml as frozen dataclasses. Only this module reads the file.
 
-The fields have no defaults: every number that a user may change is in params.yaml.
+The fields have no defaults: params.yaml has every setting that a user may change.
 """
 
 import dataclasses
@@ -41,21 +41,21 @@ from moe.study.train_settings import (
 )
 
 PARAMS_FILE = Path("params.yaml")
-LARGEST_FILE = 100_000  # bytes; the study of this project has 2,200, and parsing is slow
+LARGEST_FILE = 100_000  # bytes; this project's params.yaml has 2,200, and parsing is slow
 LARGEST_SEED = 1_000_000_000
 SMALLEST_WEIGHT, LARGEST_WEIGHT = 1e-12, 1e6  # of lc, other than 0
 LONGEST_SHOWN = 80  # characters of a value or a key in a message
 
 
 def _is_list(value: Any) -> Any:
-    """Refuse a bare number or word, which is no list of one; a word would be split into letters."""
+    """Reject a bare number or string; pydantic would split a string into letters."""
     if not isinstance(value, list | tuple):
         raise ValueError("must be a list, like [1, 2]")
     return value
 
 
 def _is_one_line(text: str) -> str:
-    """Refuse line breaks and control characters: names are printed, logged and sent to servers."""
+    """Reject line breaks and control characters: names are printed, logged and sent to servers."""
     if not text.isprintable():
         raise ValueError("must be printable characters in one line")
     return text
@@ -86,7 +86,7 @@ def _seeds(value: Any) -> range:
 
 
 def _is_weight(lc: float) -> float:
-    """A weight times a loss has to be a float32."""
+    """Check that a weight times a loss fits in float32."""
     if lc != 0 and not SMALLEST_WEIGHT <= lc <= LARGEST_WEIGHT:
         raise ValueError(f"must be 0, or from {SMALLEST_WEIGHT:g} to {LARGEST_WEIGHT:g}")
     return lc
@@ -109,9 +109,9 @@ class Data:
 
 @strict
 class Sweep:
-    """A Cartesian product of cells, without those where k > ne.
+    """A Cartesian product of cells, without those with k > ne.
 
-    The keys of `train` may be swept too; those that are None are as in `train`.
+    Settings of `train` may be swept too; for None, the value in `train` is used.
     """
 
     name: Name
@@ -142,7 +142,7 @@ class Sweep:
 
     @property
     def cells(self) -> int:
-        """An upper bound of the number of trials, without making them."""
+        """An upper bound of the number of trials, without expanding them."""
         axes = (self.recipe, self.ne, self.k, self.lc, *map(self.swept, SETTING_TYPES))
         return math.prod(len(axis) for axis in axes if axis is not None)
 
@@ -151,7 +151,7 @@ class Sweep:
         return getattr(self, name)
 
     def settings(self) -> Iterator[Settings]:
-        """Every combination of the swept settings, with no capacity_factor as inf."""
+        """Every combination of the swept settings; capacity_factor None becomes inf."""
         axes = {name: self.swept(name) for name in SETTING_TYPES}
         named = [
             [(name, math.inf if value is None else SETTING_TYPES[name](value)) for value in values]
@@ -174,7 +174,7 @@ class Track:
 
 @strict
 class Runtime:
-    """How to compute. No output depends on these settings, except for rounding."""
+    """Computation settings. No output depends on them, except for rounding."""
 
     device: Annotated[str, Field(strict=True, pattern=r"^(auto|cpu|cuda(:[0-9]{1,2})?)$")]
     engine: Literal["auto", "kernel", "fused"]
@@ -194,7 +194,7 @@ class Params:
     runtime: Runtime
 
     def __post_init__(self) -> None:
-        # A setting that one sweep lists is part of every trial: the other sweeps have train's.
+        # A setting that one sweep lists is part of every trial; other sweeps use train's value.
         listed = [name for name in SETTING_TYPES if any(s.swept(name) for s in self.sweeps)]
         own = {name: (getattr(self.train, name),) for name in listed}
         filled = (
@@ -243,7 +243,7 @@ def read_params(path: Path = PARAMS_FILE) -> Params:
 
 
 def _tree(path: Path) -> Any:
-    """The file's content as plain Python values; tags that build other objects are refused."""
+    """The file's content as plain Python values; YAML tags for other objects are rejected."""
     try:
         with path.open("rb") as file:
             content = file.read(LARGEST_FILE + 1)
@@ -262,15 +262,15 @@ def _tree(path: Path) -> Any:
         what = error.problem or error.context or "cannot be parsed"
         raise ParamsError(f"{path}: not valid YAML: {where}{_cut(what)}") from None
     except (YAMLError, ValueError, LookupError, TypeError, ArithmeticError) as error:
-        # Python's errors for values that do not fit their tag or form: a 13th month, an integer of
-        # 5,000 digits, `!!bool maybe`.
+        # Python's errors for values that do not match their tag or format: a 13th month, an integer
+        # of 5,000 digits, `!!bool maybe`.
         raise ParamsError(f"{path}: not valid YAML: {_cut(str(error))}") from None
 
 
 def one_line(error: ValidationError) -> str:
-    """The first thing that is wrong: its key, its value and the rule."""
+    """The first error in one line: its key, its value and the rule."""
     first, others = error.errors(include_url=False)[0], error.error_count() - 1
-    # Union branches add their type's name to the location: show the keys of the file only.
+    # Union branches add their type's name to the location: show only the keys of the file.
     keys = [_key(part) for part in first["loc"] if not str(part).startswith(("literal", "constr"))]
     key = ".".join(keys) or "the file"
     more = f" (and {others} more)" if others else ""
@@ -279,9 +279,9 @@ def one_line(error: ValidationError) -> str:
     if first["type"] in ("unexpected_keyword_argument", "extra_forbidden"):
         return f"{key}: unknown key (value {_shown(first['input'])}){more}"
     rule = first["msg"].removeprefix("Value error, ")
-    if not keys:  # rules of the whole file name key and value themselves
+    if not keys:  # messages on the whole file include key and value
         return rule
-    if re.match(r"(ne|k|lc): ", rule):  # so do those of a sweep
+    if re.match(r"(ne|k|lc): ", rule):  # so do messages on a sweep
         return f"{key}.{rule}{more}"
     return f"{key}: {_shown(first['input'])}: {rule[0].lower()}{rule[1:]}{more}"
 
@@ -293,7 +293,7 @@ def _key(part: int | str) -> str:
 
 
 def _shown(value: Any) -> str:
-    """A short repr() of a value: with YAML's aliases a short file can hold a billion elements."""
+    """A short repr() of a value: with YAML aliases, a short file can have a billion elements."""
     brief = reprlib.Repr()
     brief.maxlevel, brief.maxstring, brief.maxother = 3, LONGEST_SHOWN, LONGEST_SHOWN
     if isinstance(value, int) and abs(value) > 10**LONGEST_SHOWN:

@@ -1,4 +1,4 @@
-"""How far a stage is: a bar on a terminal, a line every few seconds elsewhere."""
+"""Progress of a stage: a bar on a terminal, a line every few seconds elsewhere."""
 
 import math
 import time
@@ -10,14 +10,14 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 SECONDS_BETWEEN_LINES = 5
-SECONDS_TO_MEASURE = 3  # of work, before a time left is estimated
-MEMORY = 0.9  # weight of the past in the moving average of the accuracy
+SECONDS_TO_MEASURE = 3  # of work before the first estimate of the time left
+MEMORY = 0.9  # decay of the moving average of the accuracy
 
 
 class Work:
     """Counts units of work and estimates the time left.
 
-    total: number of units. what: text for the screen, given the units that are done.
+    total: number of units. what: returns the text to show, given the number of units done.
     """
 
     def __init__(self, total: int, what: Callable[[int], str]) -> None:
@@ -27,20 +27,20 @@ class Work:
         self.on_change: Callable[[], None] = lambda: None
 
     def skip(self, units: int) -> None:
-        """These were done before: they count, but say nothing about the speed."""
+        """Count units that were done before, without using them to measure the speed."""
         self.found = units
         self.done += units
         self.on_change()
 
     def add(self, units: int = 1) -> None:
-        """These are done now."""
+        """Count units that are done now."""
         if self.began is None:
             self.began, self.found = time.monotonic(), self.done + units
         self.done += units
         self.on_change()
 
     def per_second(self) -> float | None:
-        """Units per second; None until enough is done to tell."""
+        """Units per second; None until enough are done to estimate it."""
         seconds = time.monotonic() - self.began if self.began is not None else 0
         if seconds < SECONDS_TO_MEASURE or self.done <= self.found:
             return None
@@ -62,8 +62,8 @@ def runs_of_a_study(total: int) -> Work:
 class TrainingProgress:
     """Training, counted in epochs of single runs.
 
-    epochs: of each run of the study; samples: of an epoch. say: prints a line. begin, end: what is
-    done before training and after it.
+    epochs: of each run of the study; samples: per epoch. say: prints a line. begin, end: texts for
+    the work before and after training.
     """
 
     def __init__(
@@ -77,32 +77,32 @@ class TrainingProgress:
         self.total_runs, self.epochs, self.samples = len(epochs), epochs, samples
         self.say, self.begin, self.end = say, begin, end
         self.runs = 0
-        self.found: int | None = None  # runs that the store had
-        self.accuracy = math.nan  # on the test set, a moving average
-        self.memory = 0  # bytes, the most that a worker has used
+        self.found: int | None = None  # number of runs found in the store
+        self.accuracy = math.nan  # moving average of the test accuracy
+        self.memory = 0  # bytes, the maximum over workers
         self.work = Work(sum(epochs.values()), self._text)
 
     def on_epochs(self, runs: int, accuracy: float, memory: int) -> None:
-        """Some runs have finished another epoch."""
+        """Called when some runs have finished another epoch."""
         self.memory = max(self.memory, memory)
         known = accuracy if math.isnan(self.accuracy) else self.accuracy
         self.accuracy = MEMORY * known + (1 - MEMORY) * accuracy
         self.work.add(runs)
 
     def on_runs(self, runs: Sequence[Any]) -> None:
-        """Runs are finished; in the first call, those that the store had."""
+        """Called with finished runs; first with those found in the store."""
         count = len(runs)
         self.runs += count
         if self.found is None:
             self.found = count
             new = self.total_runs - count
-            self.say(f"{count:,} of {self.total_runs:,} runs are in the store, {new:,} are trained")
+            self.say(f"{count:,} of {self.total_runs:,} runs are in the store, {new:,} to train")
             self.work.skip(sum(self.epochs[run] for run in runs))
         else:
             self.work.on_change()
 
     def measures(self) -> dict[str, float]:
-        """The live metrics of a training."""
+        """The live metrics of training."""
         shown = {"runs_done": self.runs, "epochs_done": self.work.done}
         return shown if math.isnan(self.accuracy) else {**shown, "mean_accuracy": self.accuracy}
 
@@ -123,7 +123,7 @@ class TrainingProgress:
 
 @contextmanager
 def shown(work: Work, file: Any = None) -> Iterator[None]:
-    """Show the work while the block runs. file: a text stream, instead of stdout."""
+    """Show the progress of work while the block runs. file: a text stream; default stdout."""
     console = Console(file=file)
     if console.is_terminal:
         columns = BarColumn(20), TextColumn("{task.description}"), TimeElapsedColumn()

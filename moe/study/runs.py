@@ -16,8 +16,8 @@ NAME = re.compile(r"(?P<recipe>.+)/ne=(?P<ne>\d+)/k=(?P<k>\d+)/lc=(?P<lc>[^/]+)(
 class Trial(NamedTuple):
     """One cell of the study: recipe, ne experts, k chosen per input, weight lc of the gate loss.
 
-    settings: those of `train` that the study sweeps; every trial of a study has the same names. No
-    limit, `capacity_factor: null`, is inf here and in tables, so that values compare.
+    settings: those of `train` that the study sweeps; every trial of a study has the same names.
+    `capacity_factor: null` (no limit) is inf here and in tables, so that values can be compared.
     """
 
     recipe: str
@@ -28,7 +28,7 @@ class Trial(NamedTuple):
 
     @property
     def columns(self) -> dict[str, Any]:
-        """Its columns of a table."""
+        """The trial's columns of a table."""
         return {**dict(zip(TRIAL_KEYS, self, strict=False)), **dict(self.settings)}
 
     @classmethod
@@ -43,7 +43,7 @@ class Trial(NamedTuple):
 
     @classmethod
     def parse(cls, name: str) -> "Trial":
-        """The inverse of str(); the recipe may hold slashes."""
+        """The inverse of str(); the recipe may contain slashes."""
         found = NAME.fullmatch(name)
         if found is None:
             raise ValueError(f"{name!r} is not the name of a trial")
@@ -68,7 +68,7 @@ class Run(NamedTuple):
 
     @property
     def columns(self) -> dict[str, Any]:
-        """Its columns of a table: RUN_KEYS, then the settings that the study sweeps."""
+        """The run's columns of a table: RUN_KEYS, then the settings that the study sweeps."""
         return {**dict(zip(RUN_KEYS, self, strict=False)), **dict(self.settings)}
 
     @classmethod
@@ -82,7 +82,7 @@ class Run(NamedTuple):
 
 
 def exactly(value: Any) -> str:
-    """The shortest text that reads back as the same number, such as 0.01 or 1; a word as it is."""
+    """The shortest text that parses to the same number, such as 0.01 or 1; strings unchanged."""
     return value if isinstance(value, str) else repr(float(value)).removesuffix(".0")
 
 

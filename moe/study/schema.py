@@ -1,7 +1,7 @@
 """Every file with results, and every column in it: its type, unit and meaning.
 
-write_table checks what it writes against this list, and docs/results.md is generated from it, so
-that no column can be without a description.
+write_table checks its columns against this list, and docs/results.md is generated from it, so every
+column has a description.
 """
 
 import re
@@ -238,8 +238,8 @@ FILES = (*TABLES, *JSON, *ARRAYS)
 
 
 def table_at(path: Path) -> Table:
-    """The description of a file by the end of its path, the longest that fits: results/runs.csv is
-    also the one of results/confirm/runs.csv. Raises ValueError for a file that is not declared."""
+    """The description of a file, by the longest matching end of its path: results/confirm/runs.csv
+    has that of results/runs.csv. Raises ValueError for a file that is not declared."""
     found = []
     for table in FILES:
         _, _, name = table.name.partition("/")
@@ -252,7 +252,7 @@ def table_at(path: Path) -> Table:
 
 
 def check_columns(path: Path, columns: Iterable[str]) -> None:
-    """Raises ValueError for a column that the file's description does not have."""
+    """Raise ValueError for a column that is not in the file's description."""
     table = table_at(path)
     for name in columns:
         if table.column(name) is None:

@@ -1,4 +1,4 @@
-"""Tidy CSV tables, which stages pass to one another; small enough for git."""
+"""Tidy CSV tables, the interface between stages; small enough for git."""
 
 import itertools
 from collections.abc import Iterable, Iterator, Mapping
@@ -19,35 +19,35 @@ EXACT = {"lc", *SETTING_TYPES}  # columns that are keys, not measures
 
 
 def write_table(rows: Iterable[Mapping[str, Any]] | pd.DataFrame, path: Path) -> None:
-    """Write rows, or a frame without its index; the same rows always give the same bytes.
+    """Write rows, or a frame without its index; equal rows give identical bytes.
 
-    A number that is not finite is an empty cell. Keys, such as lc, are written exactly, so that
-    tables can be joined; other numbers have six digits. Raises ValueError for a table or a column
-    without a description in moe/study/schema.py.
+    Numbers that are not finite are written as empty cells. Keys, such as lc, are written exactly,
+    so that tables can be joined; other numbers have six digits. Raises ValueError for a table or a
+    column without a description in moe/study/schema.py.
     """
     frame = rows if isinstance(rows, pd.DataFrame) else pd.DataFrame(list(rows))
     check_columns(path, map(str, frame.columns))
     exact = {name: [*map(exactly, frame[name])] for name in frame if name in EXACT}
     frame = frame.replace([np.inf, -np.inf], np.nan).assign(**exact)
     path.parent.mkdir(parents=True, exist_ok=True)
-    # Six digits: more than any statement needs, fewer than differ by rounding.
+    # Six digits: enough for every statement, few enough to hide rounding differences.
     frame.to_csv(path, index=False, float_format="%.6g", lineterminator="\n")
 
 
 def swept(table: pd.DataFrame) -> list[str]:
-    """The settings of `train` that a study sweeps: columns with their names, after seed."""
+    """The settings of `train` that a study sweeps: the columns after seed with their names."""
     names = list(table.columns)
     after = names[names.index("seed") + 1 :] if "seed" in names else []
     return list(itertools.takewhile(SETTING_TYPES.__contains__, after))
 
 
 def trial_columns(table: pd.DataFrame) -> list[str]:
-    """The columns that tell trials apart."""
+    """The columns that identify a trial."""
     return [*TRIAL_KEYS, *swept(table)]
 
 
 def run_columns(table: pd.DataFrame) -> list[str]:
-    """The columns that tell runs apart."""
+    """The columns that identify a run."""
     return [*RUN_KEYS, *swept(table)]
 
 
@@ -65,13 +65,13 @@ def runs_in(table: pd.DataFrame) -> list[Run]:
 
 
 def read_table(path: Path) -> pd.DataFrame:
-    """A table whose first columns are recipe, ne, k, lc, seed; UserError if it is not one."""
+    """Read a table whose first columns are recipe, ne, k, lc, seed; UserError for any other."""
     types = dict(zip(RUN_KEYS, (str, int, int, float, int), strict=True))
     try:
         table = pd.read_csv(path, dtype={**types, **SETTING_TYPES})
         if list(table.columns[: len(types)]) != list(types):
             raise ValueError(f"its columns are {', '.join(map(str, table.columns))}")
-    except ValueError as error:  # pandas' own errors are among these
+    except ValueError as error:  # includes pandas' errors
         reason = " ".join(str(error).split())
         message = f"{path}: not a table of runs ({reason}); run dvc repro to regenerate it"
         raise UserError(message) from None
@@ -79,20 +79,20 @@ def read_table(path: Path) -> pd.DataFrame:
 
 
 def joined(one: pd.DataFrame, other: pd.DataFrame) -> pd.DataFrame:
-    """Two tables with a row for each run, side by side; UserError where they differ in runs."""
+    """Join two tables with a row for each run; UserError if their runs differ."""
     keys = run_columns(one)
     if keys != run_columns(other):
         raise UserError(
             f"{RESULTS_DIR}: two tables of one study differ in the settings that it sweeps; run "
-            "`dvc repro --force` to write them again"
+            "`dvc repro --force` to regenerate them"
         )
     both = one.merge(other, on=keys, how="outer", indicator="_side")
     if len(both) == len(one) == len(other) and (both["_side"] == "both").all():
-        return one.merge(other, on=keys)  # in the order of the first
+        return one.merge(other, on=keys)  # in the order of `one`
     odd = both[(both["_side"] != "both") | both.duplicated(keys)]
     raise UserError(
         f"{RESULTS_DIR}: two tables of one study differ in {len(odd):,} runs, the first of them "
-        f"{runs_in(odd)[0]}; run `dvc repro --force` to write them again"
+        f"{runs_in(odd)[0]}; run `dvc repro --force` to regenerate them"
     )
 
 

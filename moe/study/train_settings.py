@@ -1,6 +1,6 @@
-"""How a run is trained: section train of params.yaml, and the field types that the sections share.
+"""The section train of params.yaml, and the field types that several sections share.
 
-A separate module because the keys of finished runs cover all sources that the engines import.
+A separate module, because the keys of finished runs cover all sources that the engines import.
 """
 
 import math
@@ -12,7 +12,7 @@ from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
 Precision = Literal["float32", "tf32", "bf16"]
-# No setting makes sense above this bound. Below it, integer arithmetic cannot overflow.
+# An upper bound of all settings, below which integer arithmetic cannot overflow.
 Whole = Annotated[int, Field(strict=True, le=1_000_000_000)]
 Real = Annotated[float, Field(strict=True, allow_inf_nan=False)]
 Positive = Annotated[Whole, Field(ge=1)]
@@ -33,12 +33,12 @@ class Train:
     # Of switch and gshard, and of switch; off unless a study asks for them.
     capacity_factor: CapacityFactor = None
     z_loss: ZLoss = 0.0
-    # What the fused engine rounds the factors of its large products to. The kernel has float32
-    # only.
+    # The type to which the fused engine rounds the factors of its large products. The kernel
+    # supports only float32.
     precision: Precision = "float32"
 
 
-# The settings in the order of Train, each with what makes its value of a text.
+# The settings in the order of Train, each with the function that parses its value.
 SETTING_TYPES: dict[str, Callable[[str], Any]] = {
     "epochs": int,
     "batch_size": int,
@@ -51,12 +51,12 @@ SETTING_TYPES: dict[str, Callable[[str], Any]] = {
 
 
 def setting_of(train: Train, name: str) -> Any:
-    """A setting as tables have it: no capacity_factor is inf."""
+    """A setting's value in tables: capacity_factor None is inf."""
     value = getattr(train, name)
     return math.inf if value is None else SETTING_TYPES[name](value)
 
 
 def with_settings(train: Train, settings: Iterable[tuple[str, Any]]) -> Train:
-    """The settings of a run that has some of its own."""
+    """Override settings by a run's own values."""
     own = {name: None if value == math.inf else value for name, value in settings}
     return replace(train, **own)

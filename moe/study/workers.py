@@ -1,9 +1,9 @@
 """Tasks on single-threaded worker processes, one per core, or in threads of this process.
 
-On a busy machine two threads inside one product are slow, two processes are not. Workers are
+Multithreaded products are slow on a busy machine; single-threaded processes are not. Workers are
 spawned, not forked (torch and CUDA do not work after a fork), and end with their parent. Threads
 are for data in memory, in any script, notebook or prompt: the kernel and torch's products release
-Python's lock.
+the GIL.
 """
 
 import multiprocessing
@@ -42,9 +42,9 @@ def in_workers(
     workers: int,
     on_message: Send = lambda message: None,
 ) -> Generator[tuple[Task, Result], None, None]:
-    """(task, function(task, send)) for each task as it finishes, in no particular order.
+    """Yield (task, function(task, send)) as each task finishes, in no particular order.
 
-    What a task sends arrives at on_message, in this process. With one worker, tasks run here.
+    send passes a message to on_message in this process. With one worker, tasks run in this process.
     Raises UserError if a worker was killed. Workers stop when the caller stops.
     """
     workers = min(workers, len(tasks))
@@ -53,7 +53,7 @@ def in_workers(
         for task in tasks:
             yield task, function(task, on_message)
         return
-    # After an interruption it would warn about the semaphores that it cleans up.
+    # After an interruption, the resource tracker would warn about semaphores that it cleans up.
     os.environ.setdefault("PYTHONWARNINGS", "ignore:resource_tracker:UserWarning")
     context = multiprocessing.get_context("spawn")
     messages = context.SimpleQueue()
@@ -79,7 +79,7 @@ def in_threads(
     workers: int,
     on_message: Send = lambda message: None,
 ) -> Generator[tuple[Task, Result], None, None]:
-    """`in_workers` without processes. Where the caller stops, a task ends when it next sends."""
+    """`in_workers` with threads. If the caller stops, tasks end at their next send."""
     if not tasks:
         return
     import torch
@@ -93,7 +93,7 @@ def in_threads(
         messages.put(message)
 
     def work(task: Task) -> Result:
-        torch.set_num_threads(1)  # of this thread, and of those that start from now on
+        torch.set_num_threads(1)  # for this thread and threads that start later
         return function(task, send)
 
     threads = torch.get_num_threads()
@@ -110,7 +110,7 @@ def in_threads(
 def _as_completed(
     running: dict[Future[Result], Task], messages: Any, on_message: Send
 ) -> Generator[tuple[Task, Result], None, None]:
-    """(task, result) as each finishes; messages are passed on as they come."""
+    """Yield (task, result) as each finishes; messages are passed on as they arrive."""
     while running:
         done, _ = wait(running, POLL_SECONDS, FIRST_COMPLETED)
         while not messages.empty():
@@ -122,7 +122,7 @@ def _as_completed(
 def single_thread() -> None:
     """Use one thread in torch, which also makes sums reproducible, and in numpy.
 
-    In numpy only if it is not imported yet, as in a new worker.
+    In numpy, it has an effect only before numpy is imported, as in a new worker.
     """
     os.environ["OPENBLAS_NUM_THREADS"] = "1"
     import torch

@@ -1,6 +1,6 @@
-"""All that knows MLflow. Its settings are read when it is imported, so they are made here, before.
+"""Everything that uses MLflow. Sets MLflow's environment variables before MLflow is imported.
 
-A server that does not answer must not hold a stage up for minutes.
+The short timeouts keep an unreachable server from blocking a stage for minutes.
 """
 
 import os

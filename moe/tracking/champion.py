@@ -1,8 +1,8 @@
 """The best model of a study, logged and registered.
 
-Each study logs the model of its trial with the highest mean accuracy, of the first seed, and
-registers it as a version of the model NAME-on-DATASET. The alias `champion` names the best of these
-versions, so a short experiment does not replace a better study's.
+Each study logs the first seed's model of the trial with the highest mean accuracy, and registers it
+as a version of the model NAME-on-DATASET. The alias `champion` points to the best version, so a
+short experiment does not replace the model of a better study.
 """
 
 import re
@@ -35,14 +35,14 @@ NEEDED_TO_PREDICT = ("torch", "numpy", "safetensors", "jaxtyping", "pydantic", "
 
 
 def registered_name(experiment: str, dataset: str) -> str:
-    """Of the registered model that has the studies of a data set as its versions."""
-    return re.sub(r"[/:]", "_", f"{experiment}-on-{dataset}")  # which MLflow does not allow
+    """The name of the registered model, which has one version for each study of a data set."""
+    return re.sub(r"[/:]", "_", f"{experiment}-on-{dataset}")  # MLflow does not allow / and :
 
 
 def keep_champion(
     store: MlflowClient, run: Any, study: Study, runs: pd.DataFrame, experiment: str
 ) -> None:
-    """Keep one model of the study, registered, and the alias on the best version."""
+    """Log and register one model of the study, and point the alias to the best version."""
     trial, accuracy = best_trial(runs)
     its_runs = of_trial(runs, trial)
     content = digest(
@@ -66,7 +66,7 @@ def keep_champion(
 
 
 def _models(store: MlflowClient, run: Any, content: str) -> tuple[Any | None, list[Any]]:
-    """The oldest whole model with that content, and all others of the study."""
+    """The study's oldest complete model with that content, and all its other models."""
     query = f"source_run_id = '{run.info.run_id}'"
     found = store.search_logged_models([run.info.experiment_id], query)
     found = sorted(found, key=lambda model: (model.creation_timestamp, model.model_id))
@@ -88,7 +88,7 @@ def _log_model(trial: Trial, seed: int, run_id: str, content: str, note: str) ->
         weights = Path(folder) / "weights.safetensors"
         save_file(model.state_dict(), weights, {"trial": str(trial)})
         mlflow.pyfunc.log_model(
-            name=re.sub(r"[/:.%\"']", "_", trial_name(trial)),  # which MLflow does not allow
+            name=re.sub(r"[/:.%\"']", "_", trial_name(trial)),  # MLflow does not allow these
             python_model=str(SERVED),
             artifacts={"weights": str(weights)},
             code_paths=_code(trial, Path(folder)),
@@ -101,12 +101,12 @@ def _log_model(trial: Trial, seed: int, run_id: str, content: str, note: str) ->
 
 
 def _requirement(name: str) -> str:
-    """The installed version, without a local part such as +cpu, which no registry has."""
+    """The installed version, without a local part such as +cpu, which is not on PyPI."""
     return f"{name}=={metadata.version(name).partition('+')[0]}"
 
 
 def _code(trial: Trial, folder: Path) -> list[str]:
-    """Copies of what the model is made of, without what belongs to this machine."""
+    """Copy the sources that the model needs, without compiled files."""
     sources = [PACKAGE, *([EXTENSIONS] if ":" in trial.recipe else [])]
     ignore = shutil.ignore_patterns("__pycache__", "*.so")
     return [str(shutil.copytree(path, folder / path.name, ignore=ignore)) for path in sources]
@@ -115,7 +115,7 @@ def _code(trial: Trial, folder: Path) -> list[str]:
 def _register(
     store: MlflowClient, name: str, model: Any, study: Study, trial: Trial, accuracy: float
 ) -> None:
-    """One version for the study, and the alias on the best of all studies."""
+    """Register one version for the study, and point the alias to the best of all studies."""
     try:
         store.get_registered_model(name)
     except MlflowException:

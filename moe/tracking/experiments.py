@@ -1,8 +1,8 @@
 """A study's three experiments in MLflow.
 
 NAME has a row for each trial, NAME-runs one for each run, NAME-studies one for each study, with its
-report, its best model, and its progress while it trains. MLflow folds nested runs under their
-parent, whatever a filter asks for: with one experiment for all three, the first page was one row.
+report, its best model, and its progress while it trains. Three experiments, because MLflow always
+folds nested runs under their parent: in a single experiment, the first page showed only one row.
 """
 
 import contextlib
@@ -16,12 +16,12 @@ from mlflow.tracking import MlflowClient
 from moe.tracking.store import artifact_location, follow_a_move
 
 PAGE = 5_000
-# MLflow 3.17 opens its view for training by the link's workflowType; without that, by this tag.
+# MLflow 3.17 opens the model-training view if the link has a workflowType, or by this tag.
 KIND = {"mlflow.experimentKind": "custom_model_development"}
 
 
 class Experiments(NamedTuple):
-    """Their ids."""
+    """The ids of the three experiments."""
 
     trials: str
     runs: str
@@ -29,12 +29,12 @@ class Experiments(NamedTuple):
 
 
 def names_of(name: str) -> Experiments:
-    """The experiments' names, for the name in params.yaml."""
+    """The experiments' names, from the name in params.yaml."""
     return Experiments(name, f"{name}-runs", f"{name}-studies")
 
 
 def open_experiments(store: MlflowClient, name: str) -> Experiments:
-    """Find or create them."""
+    """Find or create the experiments."""
     _set_aside_the_nested_layout(store, name)
     found = Experiments(*(_open(store, each) for each in names_of(name)))
     location = artifact_location()
@@ -53,13 +53,13 @@ def _open(store: MlflowClient, name: str) -> str:
             found = store.get_experiment_by_name(name)
             if found is None:
                 raise
-    if found.lifecycle_stage == "deleted":  # its name stays taken
+    if found.lifecycle_stage == "deleted":  # the name cannot be used again
         store.restore_experiment(found.experiment_id)
     return found.experiment_id
 
 
 def _set_aside_the_nested_layout(store: MlflowClient, name: str) -> None:
-    """Rename an experiment that has studies, trials and runs in one, as earlier versions wrote it.
+    """Rename an experiment of earlier versions, which held studies, trials and runs together.
 
     Other studies in it are kept until they are tracked again.
     """
@@ -75,7 +75,7 @@ def _nested_name(name: str, experiment: Experiment) -> str:
 
 
 def delete_nested_runs(store: MlflowClient, name: str, study: str) -> None:
-    """Delete what the nested layout has of a study, and its experiment once that is empty."""
+    """Delete a study's runs in the nested layout, and the experiment once it is empty."""
     query = f"name LIKE '{_quoted(name)} (nested, %'"
     for experiment in store.search_experiments(filter_string=query):
         if experiment.name == _nested_name(name, experiment):
@@ -86,7 +86,7 @@ def delete_nested_runs(store: MlflowClient, name: str, study: str) -> None:
 
 
 def _quoted(name: str) -> str:
-    return name.replace("'", "_")  # in LIKE, any character
+    return name.replace("'", "_")  # in LIKE, _ matches any character
 
 
 def search(store: MlflowClient, experiment: str, query: str) -> list[Any]:
@@ -101,7 +101,7 @@ def search(store: MlflowClient, experiment: str, query: str) -> list[Any]:
 
 
 def set_experiment_tags(store: MlflowClient, experiment: str, tags: Mapping[str, str]) -> None:
-    """Set those that differ."""
+    """Set the tags that differ."""
     present = store.get_experiment(experiment).tags
     for name, value in tags.items():
         if present.get(name) != value:
@@ -109,13 +109,13 @@ def set_experiment_tags(store: MlflowClient, experiment: str, tags: Mapping[str,
 
 
 def age(run: Any) -> tuple[int, str]:
-    """What doubles are ordered by."""
+    """Sort key for duplicates: the oldest first."""
     return run.info.start_time, run.info.run_id
 
 
 @contextlib.contextmanager
 def killed_if_interrupted(store: MlflowClient, run_id: str) -> Iterator[None]:
-    """Ctrl-C leaves no run RUNNING. (After a failure of MLflow this would only fail again.)"""
+    """On Ctrl-C, mark the run KILLED. (Not after an MLflow error: the call would fail again.)"""
     try:
         yield
     except BaseException as stop:

@@ -1,7 +1,7 @@
-"""Live progress of a training on MLflow, from a thread of its own.
+"""Live training progress in MLflow, logged from a background thread.
 
-Training never waits for MLflow (importing it takes seconds) and never fails with it: a failure is
-one warning.
+Training never waits for MLflow (importing it takes seconds) and never fails because of it: errors
+are printed once, as a warning.
 """
 
 import threading
@@ -11,14 +11,14 @@ from types import TracebackType
 from moe.errors import UserError
 from moe.study.params import Params
 
-PATIENCE = 15.0  # seconds that a finished training waits for its last words to be logged
+PATIENCE = 15.0  # seconds to wait for the last progress to be logged after training
 PATIENCE_OF_THE_INTERRUPTED = 1.5
 
 
 class Live:
-    """A context around a training; `tell` begins to show it, once there is something to show.
+    """A context manager around training; logging starts at the first call of `tell`.
 
-    measure: what to show, called every few seconds.
+    measure: returns the metrics to log; called every few seconds.
     """
 
     def __init__(self, params: Params, measure: Callable[[], Mapping[str, float]]) -> None:
@@ -29,13 +29,13 @@ class Live:
         self.thread: threading.Thread | None = None
 
     def tell(self) -> None:
-        """There is progress."""
+        """Report that there is progress: start the thread, unless it is running."""
         if self.thread is None:
             self.thread = threading.Thread(target=self._show, daemon=True)
             self.thread.start()
 
     def interrupt(self) -> None:
-        """The training is about to be killed: leave nothing RUNNING, while there is time."""
+        """Mark the run KILLED, before the process is killed."""
         self.status = "KILLED"
         self.over.set()
 
@@ -65,7 +65,7 @@ class Live:
             self._warn(str(error))
 
     def _warn(self, reason: str) -> None:
-        """Once: a server that hangs is left to itself, and may still fail after that."""
+        """Warn only once: the thread may still fail after a timeout."""
         if not self.warned:
             self.warned = True
             print(f"warning: no live progress: {reason}", flush=True)

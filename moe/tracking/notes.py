@@ -18,7 +18,7 @@ NOTE = "mlflow.note.content"
 
 
 def trial_note(record: Record, experiments: Experiments, study: Study) -> str:
-    """Of a trial."""
+    """The description of a trial."""
     of_study = in_study(study.short)
     runs = link(experiments.runs, f"{of_study} and tags.trial = '{record.trial}'")
     return (
@@ -29,7 +29,7 @@ def trial_note(record: Record, experiments: Experiments, study: Study) -> str:
 
 
 def study_note(experiments: Experiments, study: Study, runs: pd.DataFrame, run_id: str) -> str:
-    """Of a study's run."""
+    """The description of a study's run."""
     trial, _ = best_trial(runs)
     files = f"#/experiments/{experiments.studies}/runs/{run_id}/artifacts"
     links = (
@@ -44,7 +44,7 @@ def study_note(experiments: Experiments, study: Study, runs: pd.DataFrame, run_i
 
 
 def model_note(trial: Trial, runs: pd.DataFrame, study: Study) -> str:
-    """Of a model and its version. runs: those of its trial."""
+    """The description of a model and its version. runs: the runs of its trial."""
     first = runs.loc[runs["seed"].idxmin()]
     return (
         f"`{trial_name(trial)}`, seed {first['seed']}: {first['accuracy']:.2%} of the test images "
@@ -54,7 +54,7 @@ def model_note(trial: Trial, runs: pd.DataFrame, study: Study) -> str:
 
 
 def champion_note(name: str, tags: Mapping[str, str], dataset: str) -> str:
-    """Of the registered model. tags: of the version that is the champion."""
+    """The description of the registered model. tags: the champion version's."""
     info = dataset_named(dataset)
     classes = len(info.class_names)
     height, width = info.image_shape or (1, 0)
@@ -77,7 +77,7 @@ slightly optimistic.
 
 
 def of_trial(runs: pd.DataFrame, trial: Trial) -> pd.DataFrame:
-    """The rows of a trial, without those that diverged."""
+    """The rows of a trial, without diverged runs."""
     return sound(runs[[run.trial == trial for run in runs_in(runs)]])
 
 
@@ -91,7 +91,7 @@ def _accuracy(runs: pd.DataFrame) -> str:
 def describe(
     store: MlflowClient, experiments: Experiments, study: Study, when: int, runs: pd.DataFrame
 ) -> None:
-    """Bring the descriptions of the experiments, and the views, up to date."""
+    """Update the descriptions of the experiments, and the views."""
     rows = [
         f"| [{run.info.run_name}](#/experiments/{experiments.studies}/runs/{run.info.run_id}) "
         f"| [trials]({trials_link(experiments, run.data.tags['study'])}) "

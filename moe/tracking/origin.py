@@ -1,4 +1,4 @@
-"""Where results come from: the data, the code and the user, as MLflow shows them."""
+"""The origin of results, as MLflow shows it: data, code and user."""
 
 import getpass
 import hashlib
@@ -11,12 +11,12 @@ from torch import Tensor
 
 from moe.data.dataset import Dataset
 
-# Of git status, what a run writes: not a change of the code
+# Files that a run writes: git status ignores them, since they are not code changes
 OUTPUTS = (":!results", ":!reports", ":!dvc.lock")
 
 
 def dataset_inputs(name: str, data: Dataset) -> list[DatasetInput]:
-    """The training and the test split, each with its digest."""
+    """The training and test splits, each with its digest."""
     return [
         _input(name, "train", data.train_x, data.train_y),
         _input(name, "test", data.test_x, data.test_y),
@@ -35,9 +35,9 @@ def _input(name: str, split: str, x: Tensor, y: Tensor) -> DatasetInput:
 
 
 def origin_tags(source: str) -> dict[str, str]:
-    """The tags that MLflow's client, unlike its fluent interface, does not set.
+    """The tags that MLflow's fluent API sets, but MlflowClient does not.
 
-    source: the file of the code, from the root of the project.
+    source: the source file, relative to the root of the project.
     """
     tags = {"mlflow.source.name": source, "mlflow.source.type": "LOCAL"}
     try:
@@ -52,7 +52,7 @@ def origin_tags(source: str) -> dict[str, str]:
 
 
 def _git(*words: str) -> str:
-    """What git prints; "" outside of a repository or without git."""
+    """git's output; "" outside of a repository or without git."""
     try:
         return subprocess.run(["git", *words], capture_output=True, text=True).stdout.strip()
     except FileNotFoundError:

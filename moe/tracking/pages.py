@@ -1,4 +1,4 @@
-"""Links to the pages of MLflow that a user opens first."""
+"""Links to the MLflow pages that a user opens first."""
 
 from moe.study.params import read_params
 from moe.tracking.experiments import names_of, search
@@ -8,7 +8,7 @@ from moe.tracking.views import view_links
 
 
 def links() -> dict[str, str]:
-    """By title: the views of this folder's study, or of the newest one; {} without any."""
+    """The views of this folder's study, or of the newest study, by title; {} if there is none."""
     params, store = read_params(), client()
     trials, _, studies = map(store.get_experiment_by_name, names_of(params.track.experiment))
     if trials is None or studies is None:

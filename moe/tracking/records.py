@@ -1,8 +1,8 @@
-"""What MLflow has of a study's trials and runs, derived from its tables.
+"""The trials and runs that MLflow shows, derived from a study's tables.
 
 A trial has the means over its seeds, with 95 % intervals (Student's t) under `ci/`. A run has its
-columns of runs.csv, and the curves of history.csv under `epoch/`, one step an epoch. Accuracies of
-single classes are under `class/`. MLflow's charts are grouped by these prefixes.
+columns of runs.csv, and the curves of history.csv under `epoch/`, one step per epoch. Accuracies of
+single classes are under `class/`. MLflow groups its charts by these prefixes.
 """
 
 import re
@@ -19,12 +19,12 @@ from moe.study.runs import Run, Trial, digest, exactly
 from moe.study.tables import by_trial, run_columns, runs_in, trial_columns
 
 SHARES = ("accuracy", "train_accuracy", "dropped", "nmi", "nmi_null")  # at most 1
-# Of points in MLflow's charts, by k; so that k is seen in a chart over ne.
+# Colours of points in MLflow's charts, one for each k, so that a chart over ne shows k
 COLORS = ("#4c78a8", "#f58518", "#54a24b", "#b279a2", "#e45756", "#72b7b2", "#9d755d", "#bab0ac")
 
 
 class Record(NamedTuple):
-    """A trial or a run as MLflow has it. curves: (metric, step, value)."""
+    """A trial or a run, as it is written to MLflow. curves: (metric, step, value)."""
 
     name: str
     level: str
@@ -36,18 +36,18 @@ class Record(NamedTuple):
 
     @property
     def content(self) -> str:
-        """A digest of all that it holds."""
+        """A digest of all fields."""
         return digest(list(self))
 
     @property
     def tags(self) -> dict[str, str]:
-        """Without the content, which marks a record that is written completely."""
+        """The tags, without `content`, which is written last to mark a complete record."""
         tags = {"level": self.level, "trial": self.trial}
         return {**tags, COLUMN: "true"} if self.diverged else tags
 
 
 def trial_name(trial: Trial) -> str:
-    """Sorts by recipe and ne, such as "blog ne=08 k=2 lc=0.1"."""
+    """A name that sorts by recipe and ne, such as "blog ne=08 k=2 lc=0.1"."""
     settings = "".join(f" {name}={exactly(value)}" for name, value in trial.settings)
     return f"{trial.recipe} ne={trial.ne:02d} k={trial.k} lc={exactly(trial.lc)}{settings}"
 
@@ -61,8 +61,8 @@ def trial_records(runs: pd.DataFrame) -> Iterator[Record]:
             mean, low, high = mean_with_interval(of_trial[column].to_numpy(float))
             metrics[_metric(column)] = float(f"{mean:.6g}")  # the digits of the tables
             if len(of_trial) > 1 and not _is_of_class(column):
-                # A share's interval by Student's t may leave the range of a share; no measure
-                # is negative.
+                # An interval by Student's t may leave the possible range: clip it. No measure is
+                # negative.
                 most = 1.0 if column in SHARES else np.inf
                 metrics[f"ci/{column}_low"] = float(np.clip(low, 0, most))
                 metrics[f"ci/{column}_high"] = float(np.clip(high, 0, most))
@@ -96,7 +96,7 @@ def run_records(runs: pd.DataFrame, history: pd.DataFrame) -> Iterator[Record]:
 
 
 def color(record: Record) -> str:
-    """Of its points in MLflow's charts."""
+    """The colour of the record's points in MLflow's charts."""
     return COLORS[(int(record.params["k"]) - 1) % len(COLORS)]
 
 
@@ -122,7 +122,7 @@ def _metric(column: str) -> str:
 
 
 def sound(runs: pd.DataFrame) -> pd.DataFrame:
-    """Without the runs that diverged; all of them, if all did."""
+    """The runs that did not diverge; all runs, if all diverged."""
     diverged = _diverged(runs)
     return runs if diverged.all() else runs[~diverged]
 
@@ -132,5 +132,5 @@ def _diverged(runs: pd.DataFrame) -> np.ndarray:
 
 
 def as_params(cell: Mapping[str, Any]) -> dict[str, str]:
-    """Values as MLflow has them in params."""
+    """Values as MLflow params."""
     return {name: exactly(value) for name, value in cell.items()}

@@ -1,7 +1,7 @@
 """Where MLflow keeps its runs: MLFLOW_TRACKING_URI, or the SQLite database mlflow.db.
 
-A SQLite database is created whole or not at all. Its artifacts are in the folder mlruns beside it,
-also after both have been moved. The path of the working folder may hold "%", "?" and "#".
+A SQLite database is created atomically. Its artifacts are in the folder mlruns next to it, and are
+still found after both have been moved. The path of the working folder may contain "%", "?" and "#".
 """
 
 import contextlib
@@ -31,11 +31,11 @@ from moe.errors import UserError, without_secrets
 VARIABLE = "MLFLOW_TRACKING_URI"
 DEFAULT_URI = "sqlite:///mlflow.db"
 LOCKS = Path(".cache")
-LONGEST_REASON = 300  # characters of an error of MLflow in ours
-SQLITE_SECONDS = 60  # that a move of artifacts waits for other writers
+LONGEST_REASON = 300  # characters of an MLflow error that our message quotes
+SQLITE_SECONDS = 60  # timeout to wait for other writers while addresses are updated
 # ImportError: a database whose driver is not installed; ValueError: a malformed address
 FAILURES = (MlflowException, RequestException, SQLAlchemyError, OSError, ImportError, ValueError)
-# Every column of MLflow's tables that has the address of an artifact
+# Every column of MLflow's tables that holds the address of an artifact
 ADDRESSES = (
     ("experiments", "artifact_location"),
     ("runs", "artifact_uri"),
@@ -44,13 +44,13 @@ ADDRESSES = (
     ("model_versions", "storage_location"),
 )
 
-# urllib3 warns of each retry, with the query of the address.
+# urllib3 logs each retry with the full URL, which may contain secrets.
 for _logger in ("mlflow", "alembic", "urllib3"):
     logging.getLogger(_logger).setLevel(logging.ERROR)
 
 
 class TrackingError(UserError):
-    """MLflow cannot be brought up to date; the message says what to run when it can."""
+    """MLflow cannot be updated; the message says what to run once it can."""
 
 
 @contextlib.contextmanager
@@ -66,7 +66,7 @@ def failures_as_one_line(consequence: str) -> Iterator[None]:
 
 
 def _reason(error: Exception) -> str:
-    """On one line, without secrets. MLflow names the first cause last, so the end is kept."""
+    """The error in one line, without secrets. Keeps the end, where MLflow names the root cause."""
     text = without_secrets(" ".join(str(error).split())) or type(error).__name__
     if len(text) <= LONGEST_REASON:
         return text
@@ -74,7 +74,7 @@ def _reason(error: Exception) -> str:
 
 
 def command() -> str:
-    """What tracks the study of this folder, which may be a copy of the pipeline."""
+    """The command that tracks the study of this folder, which may be a copy of the pipeline."""
     here = Path.cwd()
     return f"make track STUDY={here.name}" if here.parent.name == ".work" else "make track"
 
@@ -84,10 +84,10 @@ def _configured_uri() -> str:
 
 
 def client() -> MlflowClient:
-    """A client of the configured store; a SQLite database that is missing is created."""
+    """A client of the configured store; creates a missing SQLite database."""
     configured, uri = os.environ.get(VARIABLE), tracking_uri()
     mlflow.set_tracking_uri(uri)
-    # It also sets the variable, where the quoted URI would be quoted again.
+    # set_tracking_uri also sets the variable: restore it, or the URI would be quoted twice.
     if configured is None:
         os.environ.pop(VARIABLE, None)
     else:
@@ -107,7 +107,7 @@ def tracking_uri() -> str:
     if unquote(str(path.resolve())) != str(path.resolve()):
         raise MlflowException("MLflow cannot keep artifacts in a path with an escape such as %20")
     _create_database(path)
-    # "?" would begin a query and "%" an escape: none is left where the working folder has them.
+    # "?" would begin a query and "%" an escape: a relative path leaves out the working folder's.
     local = os.path.relpath(path) if set("%?#") & set(str(path)) else path
     return f"sqlite:///{local}{query and f'?{query}'}"
 
@@ -118,13 +118,13 @@ def database_of(uri: str) -> tuple[Path, str] | None:
     if scheme.partition("+")[0] != "sqlite":
         return None
     path, _, query = rest.removeprefix("/").rpartition("?")
-    if not path or not re.fullmatch(r"\w+=[^/?]*", query):  # then it is a part of the path
+    if not path or not re.fullmatch(r"\w+=[^/?]*", query):  # the "?" is part of the path
         path, query = rest.removeprefix("/"), ""
     return Path(path), query
 
 
 def _create_database(path: Path) -> None:
-    """Atomically: a database whose migrations were interrupted would stay broken."""
+    """Create atomically: a database with interrupted migrations would stay broken."""
     LOCKS.mkdir(parents=True, exist_ok=True)
     with FileLock(LOCKS / "database.lock"):
         if path.exists():
@@ -132,7 +132,7 @@ def _create_database(path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         unfinished = path.with_name(".mlflow-database.unfinished")
         unfinished.unlink(missing_ok=True)
-        # Migrations cannot open a path with "%", hence from inside its folder.
+        # Migrations cannot open a path with "%", so run them inside the folder.
         migrate = f"mlflow.MlflowClient('sqlite:///{unfinished.name}').search_runs(['0'])"
         done = subprocess.run(
             [sys.executable, "-P", "-c", f"import mlflow; {migrate}"],
@@ -148,22 +148,22 @@ def _create_database(path: Path) -> None:
 
 @event.listens_for(Engine, "connect")
 def _quick_sqlite(connection: Any, record: object) -> None:
-    # A commit that waits for the disk takes half a second a run; a sync can be repeated.
+    # Waiting for the disk at each commit costs half a second per run; a sync can be repeated.
     if type(connection).__module__.startswith("sqlite3"):
         connection.execute("PRAGMA journal_mode=WAL")
         connection.execute("PRAGMA synchronous=NORMAL")
 
 
 def artifact_location() -> str | None:
-    """The folder mlruns beside a SQLite database; None for a server, which knows its own."""
+    """The folder mlruns next to a SQLite database; None for a server, which chooses its own."""
     database = database_of(_configured_uri())
     return (database[0].resolve().parent / "mlruns").as_uri() if database else None
 
 
 def follow_a_move(old: str) -> None:
-    """Correct the addresses of all artifacts after the database has moved with its mlruns.
+    """Update the addresses of all artifacts after the database and its mlruns have been moved.
 
-    old: the address of an experiment's artifacts before.
+    old: the previous address of an experiment's artifacts.
     """
     database, new = database_of(_configured_uri()), artifact_location()
     if database is None or new in (None, old):

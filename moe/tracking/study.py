@@ -1,4 +1,4 @@
-"""What a sync reads, and how MLflow names a study."""
+"""The input of a sync, and a study's name and tags in MLflow."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from moe.study.params import Params
 
 
 class Results(NamedTuple):
-    """What the stages before wrote. artifacts: files and folders for the study's run."""
+    """The outputs of earlier stages. artifacts: files and folders for the study's run."""
 
     runs: pd.DataFrame
     history: pd.DataFrame
@@ -44,5 +44,5 @@ class Study:
 
     @property
     def tags(self) -> dict[str, str]:
-        """Of all its records."""
+        """The tags of all the study's records."""
         return {"study": self.short, "dataset": self.dataset}

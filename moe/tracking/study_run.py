@@ -29,9 +29,9 @@ LIVE_SECONDS = 10
 
 
 def open_study_run(store: MlflowClient, experiment: str, study: Study) -> Any:
-    """Find or create the study's run; the oldest, if another checkout has written one too."""
+    """Find or create the study's run; keep only the oldest, if another checkout wrote one too."""
     query = f"tags.study = '{study.short}'"
-    with FileLock(LOCKS / "study.lock"):  # a training and a sync may both ask for it
+    with FileLock(LOCKS / "study.lock"):  # training and a sync may both open it
         found = sorted(search(store, experiment, query), key=age)
         for double in found[1:]:
             for model in store.search_logged_models(
@@ -48,7 +48,7 @@ def open_study_run(store: MlflowClient, experiment: str, study: Study) -> Any:
 def finish_study_run(
     store: MlflowClient, run: Any, experiments: Experiments, study: Study, results: Results
 ) -> None:
-    """Its params, metrics, artifacts, data set and description; nothing if they are all there."""
+    """Write the run's params, metrics, artifacts, data set and description, unless up to date."""
     metrics = {
         "best_accuracy": best_trial(results.runs)[1],
         "mean_accuracy": float(sound(results.runs)["accuracy"].mean()),
@@ -58,22 +58,22 @@ def finish_study_run(
     note = study_note(experiments, study, results.runs, run.info.run_id)
     content = digest([metrics, note, [_file_digest(path) for path in results.artifacts]])
     run_id, is_new = run.info.run_id, run.data.tags.get("content") != content
-    # The artifacts of a database that was copied or restored alone are missing.
+    # If only the database was copied or restored, its artifacts are missing.
     if is_new or run.info.status != "FINISHED" or not _has_all(store, run_id, results.artifacts):
         _log(store, run_id, study, results, metrics)
         tags = {**origin_tags("dvc.yaml"), "mlflow.note.content": note, "content": content}
         for name, value in tags.items():
             store.set_tag(run_id, name, value)
-        store.update_run(run_id, "FINISHED")  # the end of the training stays
+        store.update_run(run_id, "FINISHED")  # does not change the end time
 
 
 def _log(
     store: MlflowClient, run_id: str, study: Study, results: Results, metrics: Mapping[str, float]
 ) -> None:
-    # MLflow shows the value of the greatest step. It would be that of the latest time, but clocks
-    # are set back, and differ between machines.
+    # MLflow shows the value with the largest step, then the latest time. Times are not reliable:
+    # clocks are set back, and differ between machines.
     points = store.get_metric_history(run_id, "runs")
-    present = store.get_run(run_id).data.metrics  # of a sync that was cut off
+    present = store.get_run(run_id).data.metrics  # of an interrupted sync
     step, now = max((point.step + 1 for point in points), default=0), _milliseconds()
     store.log_batch(
         run_id,
@@ -91,7 +91,7 @@ def _log(
 
 
 def _train_params(params: Params) -> dict[str, str]:
-    """The settings of `train`; of one that the study sweeps, its values."""
+    """The settings of `train`; a setting that the study sweeps has all its values."""
     values = {name: str(value) for name, value in asdict(params.train).items()}
     runs = runs_of(params.sweeps)
     for name, _ in runs[0].settings:
@@ -101,7 +101,7 @@ def _train_params(params: Params) -> dict[str, str]:
 
 
 def _has_all(store: MlflowClient, run_id: str, artifacts: Sequence[Path]) -> bool:
-    """Whether MLflow has files with the names and sizes of the artifacts."""
+    """Whether MLflow has all artifacts, by name and size."""
     sizes = {item.path: item.file_size for item in store.list_artifacts(run_id)}
     for folder in (path for path in artifacts if path.is_dir()):
         if folder.name in sizes:
@@ -134,9 +134,9 @@ def show_live(
     over: threading.Event,
     status: Callable[[], str],
 ) -> None:
-    """Log a training's progress on the study's run every few seconds until it is over.
+    """Log training progress to the study's run every few seconds until training is over.
 
-    measure: what to show; status: how the training ended, asked when it is over.
+    measure: returns the metrics to log; status: returns how the training ended.
     """
     with failures_as_one_line("training goes on without it"):
         store = client()
@@ -147,11 +147,11 @@ def show_live(
         run_id = run.info.run_id
         if not over.is_set():
             store.update_run(run_id, "RUNNING")
-        elif run.info.status != "RUNNING":  # else it is new, or left by a training that was killed
+        elif run.info.status != "RUNNING":  # RUNNING: new, or left by a training that was killed
             return
         for step in itertools.count():
             is_over = over.wait(LIVE_SECONDS if step else 0)
-            if status() == "KILLED":  # there is time for one thing
+            if status() == "KILLED":  # only time for one call
                 break
             now, measures = _milliseconds(), measure().items()
             store.log_batch(

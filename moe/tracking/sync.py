@@ -1,8 +1,8 @@
-"""Bring MLflow up to date with a study's results; idempotent.
+"""Sync a study's results to MLflow; idempotent.
 
-Each trial and run carries a digest of its content. A sync keeps a finished record with the right
-digest, and replaces what is missing, half written or out of date: a second sync adds nothing, and a
-lost database is filled again.
+Each trial and run has a digest of its content. A sync keeps finished records whose digest matches
+and writes those that are missing, incomplete or stale. A second sync adds nothing; after a lost
+database, a sync writes everything again.
 """
 
 from collections.abc import Sequence
@@ -41,9 +41,9 @@ class Counts(NamedTuple):
 
 
 def sync(params: Params, results: Results) -> Counts:
-    """Bring MLflow up to date. One at a time in a checkout and its copies.
+    """Write the results to MLflow. Only one sync runs at a time in a checkout and its copies.
 
-    Raises TrackingError, one line, where MLflow does not take it; then nothing is lost.
+    Raises TrackingError, in one line, if MLflow fails; the results are not affected.
     """
     LOCKS.mkdir(parents=True, exist_ok=True)
     later = f"the results are complete; run `{command()}` when MLflow can be used"
@@ -67,7 +67,7 @@ def sync(params: Params, results: Results) -> Counts:
 
 
 class _Writer:
-    """Writes a study's records. when: the time that they all bear, in milliseconds."""
+    """Writes a study's records. when: the timestamp of all of them, in milliseconds."""
 
     def __init__(
         self,
@@ -82,7 +82,7 @@ class _Writer:
         self.inputs = dataset_inputs(study.params.data.dataset, results.data)
 
     def update(self, experiment: str, records: Sequence[Record]) -> None:
-        """Write what is missing, and delete what the study does not have (any more)."""
+        """Write missing records, and delete those that are not in the study (any more)."""
         present: dict[str, list[Any]] = {}
         for run in search(self.store, experiment, f"tags.study = '{self.study.short}'"):
             present.setdefault(run.info.run_name, []).append(run)
@@ -97,7 +97,7 @@ class _Writer:
                 self.store.delete_run(run.info.run_id)
 
     def _write(self, experiment: str, record: Record, place: int) -> None:
-        """place: in the list of all records; MLflow's first page is sorted by the start."""
+        """place: index in the list of records. MLflow sorts its first page by start time."""
         tags = {**self.tags, **record.tags}
         if record.level == "trial":
             tags["mlflow.runColor"] = color(record)
@@ -109,11 +109,11 @@ class _Writer:
         params = [Param(name, value) for name, value in record.params.items()]
         with killed_if_interrupted(self.store, run_id):
             self.store.log_inputs(run_id, self.inputs)
-            # Without an end: when it was trained, and for how long, is not recorded.
+            # No end time: when a run was trained, and for how long, is not recorded.
             self.store.update_run(run_id, "FINISHED")
             for first in range(BATCH, len(metrics), BATCH):
                 self.store.log_batch(run_id, metrics[first : first + BATCH])
-            # Tags are written last, and without its digest the record would be replaced.
+            # log_batch writes tags last: a record without its digest is incomplete.
             content = [RunTag("content", record.content)]
             self.store.log_batch(run_id, metrics[:BATCH], params, content)
 

@@ -1,7 +1,7 @@
-"""Views of a study's trials that are ready to open, from links and from the menu "Views".
+"""Saved views of a study's trials, opened by links or from the menu "Views".
 
-MLflow keeps a saved view as an experiment tag mlflow.sharedViewState.KEY (3.17): a name, times, and
-the columns, filter, order and charts of the page as JSON.
+MLflow 3.17 stores a saved view as an experiment tag, mlflow.sharedViewState.KEY: its name, times,
+and the page's columns, filter, order and charts, as JSON.
 """
 
 import json
@@ -32,7 +32,7 @@ NMI = {"key": "nmi", "type": "METRIC"}
 
 
 class View(NamedTuple):
-    """A page of trials: a filter beside the study's, and charts; no charts: the table."""
+    """A page of trials. where: a filter in addition to the study's; without charts, a table."""
 
     key: str
     title: str
@@ -41,9 +41,9 @@ class View(NamedTuple):
 
 
 def views_of(runs: pd.DataFrame) -> Iterator[View]:
-    """The views of a study's trials, of the recipe that has the best one.
+    """The views of a study's trials, for the recipe with the best trial.
 
-    Charts show at most 100 trials, so each view filters. The colour of a point is its k.
+    Charts show at most 100 trials, so each view filters. The colour of a point shows k.
     """
     yield View("trials", "trials, the best first", {})
     recipe = best_trial(runs)[0].recipe
@@ -76,7 +76,7 @@ def view_tags(study: str, dataset: str, when: int, runs: pd.DataFrame) -> dict[s
 
 
 def _state(study: str, view: View, settings: Sequence[str]) -> dict[str, Any]:
-    """Of the page: what differs from MLflow's defaults. settings: that the study sweeps."""
+    """The page's state, where it differs from MLflow's defaults. settings: those swept."""
     conditions = [in_study(study)]
     conditions += [f"params.{name} = '{value}'" for name, value in view.where.items()]
     table = {
@@ -89,7 +89,7 @@ def _state(study: str, view: View, settings: Sequence[str]) -> dict[str, Any]:
     if not view.charts:
         return table
     section = {"uuid": view.key, "name": view.title, "display": True, "columns": 2}
-    # MLflow adds a chart for every metric, in sections of these names: folded
+    # MLflow adds a chart for every metric, in sections with these names: collapse them.
     others = [{"uuid": name, "name": name, "display": False} for name in OTHER_SECTIONS]
     sections = [{**each, "isReordered": True} for each in (section, *others)]
     cards = [
@@ -120,12 +120,12 @@ def _parallel(x: dict, y: dict, z: dict) -> dict[str, Any]:
 
 
 def in_study(study: str) -> str:
-    """A filter."""
+    """A filter for the study's runs."""
     return f"tags.study = '{study}'"
 
 
 def link(experiment: str, query: str = "", **options: str) -> str:
-    """To the runs of an experiment that a filter finds, in MLflow's view for training."""
+    """A link to an experiment's runs that match a filter, in MLflow's model-training view."""
     words = {"workflowType": "machine_learning", "searchFilter": query, **options}
     return f"#/experiments/{experiment}/runs?{urlencode(words, quote_via=quote)}"
 
@@ -137,7 +137,7 @@ def view_links(trials: str, study: str, tags: Mapping[str, str]) -> dict[str, st
         if name.startswith(f"{TAG}{study}-"):
             view = json.loads(value)
             mode = "CHART" if "compareRunCharts" in view["state"] else "TABLE"
-            # A searchFilter in the link, even an empty one, would hide the view.
+            # A searchFilter in the link, even an empty one, overrides the view.
             words = {
                 "workflowType": "machine_learning",
                 "viewStateShareKey": name.removeprefix(TAG),
@@ -148,7 +148,7 @@ def view_links(trials: str, study: str, tags: Mapping[str, str]) -> dict[str, st
 
 
 def trials_link(experiments: Experiments, study: str) -> str:
-    """To a study's trials, the best first."""
+    """A link to a study's trials, the best first."""
     return link(
         experiments.trials,
         in_study(study),

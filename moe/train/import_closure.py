@@ -1,7 +1,7 @@
 """The files of the project that a Python file imports, directly or indirectly.
 
-The source text is read, not imported; imports inside functions count. A module whose name is
-computed at run time is not found.
+Files are parsed, not imported; imports inside functions count. Modules whose names are computed at
+run time are not found.
 """
 
 import ast
@@ -12,7 +12,7 @@ import moe
 
 ROOT = Path(moe.__file__).parent.parent
 PACKAGES = ("moe", "stages")
-# It imports the layer only when moe.MoE is used.
+# Imports the layer only when moe.MoE is used.
 LAZY = "moe/__init__.py"
 
 
@@ -28,7 +28,7 @@ def import_closure(file: str) -> set[str]:
 
 @functools.cache
 def imported_by(file: str) -> frozenset[str]:
-    """What a file imports itself."""
+    """The files that a file imports directly."""
     modules = set()
     for node in ast.walk(ast.parse((ROOT / file).read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):

@@ -1,9 +1,9 @@
 """Tasks on a Ray cluster, with the interface of moe.study.workers, for more than one machine.
 
-RAY_ADDRESS names a cluster to join; without it Ray starts one on this machine. Each task asks for a
-CPU or a GPU of its own. What all tasks share, such as the data set, is put into Ray's object store
-once; a node that gets a task writes the data set into a folder of its own. Only the caller writes
-results. When a node dies, its tasks run again on others.
+RAY_ADDRESS names a cluster to join; without it, Ray starts one on this machine. Each task requests
+one CPU or GPU. Data that all tasks share, such as the data set, is put into Ray's object store
+once; each node writes the data set to a local folder. Only the caller writes results. If a node
+dies, its tasks are retried on other nodes.
 """
 
 import contextlib
@@ -31,26 +31,26 @@ Send = Callable[[Any], None]
 Work = Callable[[Task, Path, Send], Result]
 
 PACKAGE = str(Path(moe.__file__).parent)  # sent to the nodes
-ANSWER_SECONDS = 10.0  # in which a cluster has to answer
+ANSWER_SECONDS = 10.0  # timeout for a cluster to answer
 PROBE = """
 import sys
 from ray._private.services import canonicalize_bootstrap_address
 from ray._raylet import GcsClient
 GcsClient(address=canonicalize_bootstrap_address(sys.argv[1]))
 """
-LOOPBACK_ONLY = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"  # Ray's name for it; 0: no cluster
-PATIENCE_SECONDS = 60.0  # without any node that could run a task
-SECONDS_BETWEEN_REPORTS = 1.0  # of a task that is running
-TASKS_PER_SLOT = 3  # submitted: one runs, the others wait so that the slot is never idle
+LOOPBACK_ONLY = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"  # 0: Ray listens on the loopback only
+PATIENCE_SECONDS = 60.0  # timeout without any node that could run a task
+SECONDS_BETWEEN_REPORTS = 1.0  # of a running task
+TASKS_PER_SLOT = 3  # submitted at a time: one runs, the others are queued so no slot is idle
 
 
 class Shared(NamedTuple):
     """What all tasks have in common.
 
-    files: a list around the reference to the data set's bytes. Ray then passes the reference on,
-        and a node that has the files already does not fetch them.
+    files: the reference to the data set's bytes, in a list so that Ray does not resolve it: a node
+        that already has the files does not fetch them.
     digest: of these bytes.
-    reports: a queue for the messages of tasks that are running.
+    reports: a queue for the messages of running tasks.
     """
 
     work: Work
@@ -69,15 +69,15 @@ def in_cluster(
 ) -> Generator[tuple[Task, Result], None, None]:
     """(task, work(task, folder, send)) for each task as it finishes; tasks start in their order.
 
-    data: folder of the data set on this machine; folder: of the same files on the task's node. What
-    a task sends arrives at on_message about a second later, exactly once even if its node dies.
-    Raises UserError if Ray is not installed, its cluster cannot be joined or has no node left, or
-    the node of a task died again and again. Tasks stop when the caller stops.
+    data: folder of the data set on this machine; folder: of the same files on the task's node.
+    on_message gets each message exactly once, about a second later, even if the node dies. Raises
+    UserError if Ray is not installed, the cluster cannot be joined or has no node left, or a task
+    failed in every retry. Tasks stop when the caller stops.
     """
     if not tasks:
         return
     if not os.environ.get("RAY_ADDRESS"):
-        # Otherwise Ray listens on the whole network, and runs any code that it is sent.
+        # Otherwise Ray listens on all interfaces and runs any code that it receives.
         os.environ.setdefault(LOOPBACK_ONLY, "0")
     try:
         import ray
@@ -100,13 +100,13 @@ def in_cluster(
         submitted, alive = 0, time.monotonic()
 
         def deliver(number: int, messages: list[Any]) -> None:
-            """messages: all that the task has sent so far."""
+            """messages: everything that the task has sent so far."""
             for message in messages[delivered[number] :]:
                 on_message(message)
             delivered[number] = max(delivered[number], len(messages))
 
         while submitted < len(tasks) or running:
-            # A few at a time: finished results that are not yet written fill their node's memory.
+            # A few at a time: results that are not yet written fill their node's memory.
             slots = int(ray.cluster_resources().get(slot, 0))
             while submitted < len(tasks) and len(running) < TASKS_PER_SLOT * slots:
                 running[remote.remote([shared], submitted, tasks[submitted])] = submitted
@@ -119,7 +119,7 @@ def in_cluster(
                 )
             done, _ = ray.wait(list(running), timeout=SECONDS_BETWEEN_REPORTS)
             for (report,) in reports.get_nowait_batch(reports.qsize()):
-                # A report can be lost with its node: the task's result repeats all its messages.
+                # A report can be lost with its node; the task's result repeats all its messages.
                 with contextlib.suppress(ray.exceptions.RayError):
                     deliver(*ray.get(report))
             for reference in done:
@@ -129,16 +129,16 @@ def in_cluster(
                 yield tasks[number], result
     finally:
         if joined_here:
-            ray.shutdown()  # this stops our tasks too
+            ray.shutdown()  # also stops our tasks
         elif running:
-            # Only unfinished ones: Ray aborts the process for one whose result is being stored.
+            # Only unfinished tasks: cancelling one whose result is being stored makes Ray abort.
             _, unfinished = ray.wait(list(running), num_returns=len(running), timeout=0)
             for reference in unfinished:
                 ray.cancel(reference, force=True)
 
 
 def _outcome(ray: Any, reference: Any) -> tuple[list[Any], Any]:
-    """What a task returned; UserError for what the user can fix."""
+    """The task's result; raises UserError for failures that the user can fix."""
     try:
         return ray.get(reference)
     except ray.exceptions.RayTaskError as error:
@@ -158,7 +158,7 @@ def _outcome(ray: Any, reference: Any) -> tuple[list[Any], Any]:
 
 
 def _queue_on_this_node(ray: Any) -> Any:
-    """A queue, on this node because others may die."""
+    """A queue on this node, since other nodes may die."""
     here = ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy(
         ray.get_runtime_context().get_node_id(), soft=False
     )
@@ -197,9 +197,9 @@ def _join(ray: Any) -> None:
 
 
 def _probe(address: str) -> None:
-    """UserError if no cluster answers at an address.
+    """Raise UserError if no cluster answers at an address.
 
-    Ray's own attempt takes minutes and ignores Ctrl-C, so another process tries first.
+    Ray's own attempt takes minutes and ignores Ctrl-C, so a child process tries first.
     """
     host, _, port = address.rpartition(":")
     if not host or not port.isdigit():
@@ -224,7 +224,7 @@ def _probe(address: str) -> None:
 
 
 def _versions() -> dict[str, str]:
-    """Of the libraries that compute: other versions may round differently."""
+    """Versions of the numerical libraries: other versions may round differently."""
     import numpy
     import torch
 
@@ -239,9 +239,9 @@ def _digest(contents: dict[str, bytes]) -> str:
 
 
 def _do(reference: list[Any], number: int, task: Any) -> tuple[list[Any], Any]:
-    """Run a task; returns all messages that it sent, and its result.
+    """Run a task; returns all its messages, and its result.
 
-    reference: a list around a reference to Shared.
+    reference: a reference to Shared, in a list.
     """
     import ray
 
@@ -254,7 +254,7 @@ def _do(reference: list[Any], number: int, task: Any) -> tuple[list[Any], Any]:
             "would differ in their last bits; install the same versions on all nodes"
         )
     folder = _on_this_node(shared.digest, *shared.files)
-    os.chdir(folder.parent)  # the engines' caches are kept there too
+    os.chdir(folder.parent)  # also holds the engines' caches
     single_thread()
     messages: list[Any] = []
     reported = time.monotonic()
@@ -264,8 +264,8 @@ def _do(reference: list[Any], number: int, task: Any) -> tuple[list[Any], Any]:
         messages.append(message)
         if time.monotonic() - reported > SECONDS_BETWEEN_REPORTS:
             reported = time.monotonic()
-            # Always all messages: this may be the second attempt, after a node died. As a list
-            # around a reference, so that the queue's process does not import their classes.
+            # Always all messages: this may be a retry after a node died. A reference in a list, so
+            # that the queue's process does not unpickle them.
             shared.reports.actor.put_nowait.remote([ray.put((number, messages))])
 
     return messages, shared.work(task, folder, send)
@@ -273,7 +273,7 @@ def _do(reference: list[Any], number: int, task: Any) -> tuple[list[Any], Any]:
 
 @functools.lru_cache(maxsize=1)
 def _shared(reference: Any) -> Shared:
-    """Unpacked once per process: in a large study, unpacking takes longer than a task."""
+    """Cached per process: in a large study, unpacking takes longer than a task."""
     import ray
 
     return ray.get(reference)
@@ -281,7 +281,7 @@ def _shared(reference: Any) -> Shared:
 
 @functools.cache
 def _on_this_node(digest: str, files: Any) -> Path:
-    """A folder on this node with the complete files."""
+    """A folder on this node with a complete copy of the files."""
     import ray
 
     folder = Path(tempfile.gettempdir()) / f"moe-mnist-{os.getuid()}" / digest
@@ -294,7 +294,7 @@ def _on_this_node(digest: str, files: Any) -> Path:
     unfinished = Path(tempfile.mkdtemp(dir=folder.parent))
     for name, content in ray.get(files).items():
         (unfinished / name).write_bytes(content)
-    shutil.rmtree(folder, ignore_errors=True)  # it was damaged
+    shutil.rmtree(folder, ignore_errors=True)  # damaged
     try:
         unfinished.rename(folder)
     except OSError:  # another task of this node was faster

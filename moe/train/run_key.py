@@ -1,8 +1,8 @@
-"""The key of a trained run in the store: a digest of everything that its bits depend on.
+"""The key of a trained run in the store: a digest of everything that its result depends on.
 
-That is its trial, seed and settings, the data, the versions of torch and numpy, the kind of
-machine, and the sources that compute it: everything that its engine and its own recipe import. A
-new recipe does not change the keys of other runs.
+It covers the trial, seed and settings, the data, the versions of torch and numpy, the kind of
+machine, and the sources: everything that the run's engine and recipe import. Adding a recipe does
+not change the keys of other runs.
 """
 
 import functools
@@ -33,8 +33,8 @@ def run_keys(
 ) -> dict[Run, str]:
     """The key of each run, 64 hexadecimal digits.
 
-    settings: of the study; a run's own, where it sweeps some, take their place. A run has the same
-    key in every study. engines: the engine of each recipe.
+    settings: the study's; settings that the study sweeps are overridden by the run's own. A run has
+    the same key in every study. engines: the engine of each recipe.
     """
     common = {
         "data": data_digest,
@@ -82,7 +82,7 @@ def _digest_of(files: Sequence[Path]) -> str:
 
 
 def machine_kind(engine: str, device: torch.device) -> str:
-    """What an engine's rounding depends on here: the card, or the processor's instruction set."""
+    """What an engine's rounding depends on: the GPU's name, or the CPU's instruction set."""
     if engine == "kernel":
         return f"{platform.machine()} {kernel.level_in_use()}"
     if device.type == "cuda":

@@ -1,13 +1,13 @@
-"""A store of trained runs that outlives the process that trains them.
+"""A persistent store of trained runs, from which interrupted training resumes.
 
-DVC deletes a stage's outputs before it runs the stage. So every finished shard goes into a file
-here, at once, and a study that starts again takes what is there. When a study is complete, one file
-for each seed replaces its shards. The files in weights/ and in DVC's cache are hard links to these,
-so that the bytes are on disk once.
+DVC deletes a stage's outputs before it runs the stage. Every shard is therefore stored here as soon
+as it is trained, and a study that starts again loads the runs that it finds. When a study is
+complete, one file for each seed replaces its shards. The files in weights/ and in DVC's cache are
+hard links to these, so each is on disk once.
 
-An entry is a safetensors file, named by the SHA-256 of its bytes, of tensors `run/parameter` and
-`run/history`; and an index, a JSON file with the name of each run by its key. A run's key is a
-digest of all that its weights depend on, so an entry is never out of date, only unused.
+An entry is a safetensors file, named by its SHA-256, with tensors `run/parameter` and
+`run/history`, and an index: a JSON file that maps each run's key to its name. A run's key is a
+digest of everything that its weights depend on, so an entry is never stale, only unused.
 """
 
 import contextlib
@@ -27,11 +27,11 @@ from moe.engine import Trained
 from moe.study.runs import digest
 
 STORE_DIR = Path(".cache/shards")
-HISTORY = "history"  # a run's tensor of this name; all others are its parameters
+HISTORY = "history"  # name of a run's history tensor; all other tensors are its parameters
 
 
 class Entry(NamedTuple):
-    """A file of the store. runs: their names by key; index_file: where these are."""
+    """A file of the store. runs: the runs' names by key; index_file: the file with these."""
 
     path: Path
     runs: Mapping[str, str]
@@ -39,7 +39,7 @@ class Entry(NamedTuple):
 
 
 def pack(trained: Mapping[str, Trained]) -> bytes:
-    """The bytes of an entry: of the results and the runs' names alone, never of their keys."""
+    """Serialise an entry. The bytes depend on the results and the runs' names, not on the keys."""
     tensors = {}
     for name, run in trained.items():
         tensors[f"{name}/{HISTORY}"] = run.history.contiguous()
@@ -60,7 +60,7 @@ def unpack(packed: bytes) -> dict[str, Trained]:
 class Store:
     """Finished runs in a folder, found by key.
 
-    report: called with one line about each damaged entry, which is set aside, never used.
+    report: called with one line about each damaged entry, which is set aside and not used.
     """
 
     def __init__(self, folder: Path = STORE_DIR, report: Callable[[str], None] = print) -> None:
@@ -68,18 +68,18 @@ class Store:
         self._file_lock = FileLock(folder / ".lock")
 
     def lock(self) -> FileLock:
-        """A context in which no other process adds, removes or reads entries. May be nested."""
+        """A lock on all entries, for context managers. Re-entrant."""
         self.folder.mkdir(parents=True, exist_ok=True)
         return self._file_lock
 
     def add(self, packed: bytes, runs: Mapping[str, str]) -> Path:
-        """Keep an entry, atomically; returns its file. runs: the name of each run, by key."""
+        """Write an entry atomically; returns its file. runs: the name of each run, by key."""
         name = hashlib.sha256(packed).hexdigest()
         path = self.folder / f"{name}.safetensors"
         index = self.folder / f"{name}.{_short(runs)}.json"
         try:
             with self.lock():
-                if not path.exists() or path.read_bytes() != packed:  # else keep its hard links
+                if not path.exists() or path.read_bytes() != packed:  # keeps existing hard links
                     _write(path, packed)
                 _write(index, json.dumps(dict(runs), sort_keys=True).encode())
         except OSError as error:
@@ -88,7 +88,7 @@ class Store:
         return path
 
     def keep_instead(self, paths: Collection[Path]) -> None:
-        """Remove every other entry whose runs are all in these files, and files with no index."""
+        """Remove other entries whose runs are all in these files, and files without an index."""
         with self.lock():
             entries = list(self.entries())
             keys = {key for entry in entries if entry.path in paths for key in entry.runs}
@@ -100,14 +100,14 @@ class Store:
                 path.unlink(missing_ok=True)
 
     def entries(self) -> Iterator[Entry]:
-        """Every entry whose index can be read."""
+        """Every entry with a readable index."""
         for index in sorted(self.folder.glob("*.json")):
             name, _, runs_digest = index.stem.partition(".")
             path = index.with_name(f"{name}.safetensors")
             try:
                 runs = json.loads(index.read_bytes())
                 if _short(runs) != runs_digest:
-                    raise ValueError("its digest is not in its name")
+                    raise ValueError("its name does not match its digest")
             except FileNotFoundError:  # removed by another process
                 continue
             except (OSError, ValueError, TypeError) as error:
@@ -117,17 +117,17 @@ class Store:
                 yield Entry(path, runs, index)
 
     def find(self, keys: Collection[str]) -> set[str]:
-        """Those of the keys whose runs are here, whole."""
+        """The keys whose runs are in the store, undamaged."""
         return {key for key, _ in self._read(keys)}
 
     def load(self, keys: Collection[str]) -> dict[str, Trained]:
-        """Those of the asked-for runs that are here."""
+        """The runs with these keys that are in the store."""
         return dict(self._read(keys))
 
     def _read(self, keys: Collection[str]) -> Iterator[tuple[str, Trained]]:
-        """Each run that is here once, from entries whose digest is right."""
+        """Yield each run found, once, from entries whose digest matches."""
         missing = set(keys)
-        with self.lock():  # nothing is replaced meanwhile
+        with self.lock():  # no entry is replaced while reading
             for entry in self.entries():
                 if wanted := missing & entry.runs.keys():
                     trained = self._unpack(entry)
@@ -135,11 +135,11 @@ class Store:
                     yield from ((key, trained[key]) for key in wanted & trained.keys())
 
     def _unpack(self, entry: Entry) -> dict[str, Trained]:
-        """The runs of an entry by key; none if its bytes are not those that were written."""
+        """The runs of an entry by key; none if the file is damaged or missing."""
         try:
             packed = entry.path.read_bytes()
             if hashlib.sha256(packed).hexdigest() != entry.path.stem:
-                raise ValueError("its digest is not its name")
+                raise ValueError("its digest does not match its name")
             trained = unpack(packed)
         except FileNotFoundError:
             return {}
@@ -166,7 +166,7 @@ def _short(runs: Mapping[str, str]) -> str:
 
 
 def _write(path: Path, content: bytes) -> None:
-    """Write atomically, also where the machine loses its power."""
+    """Write atomically and durably: safe against a power failure."""
     unfinished = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         with unfinished.open("wb") as file:

@@ -1,9 +1,9 @@
-"""Cuts a study into shards, trains those that are not yet in the store, and collects all runs.
+"""Splits a study into shards, trains the runs that are not yet in the store, and collects all runs.
 
-A shard is trained by one program: runs of one recipe and equal settings, of neighbouring seeds. How
-a study is cut depends on the study alone, never on what is already finished, so a study that was
-interrupted ends with the same bits. (With the kernel a run's result depends on that run alone. With
-the fused engine it may depend, within rounding, on the other runs of its shard.)
+A shard is a group of runs that train together: one recipe, equal settings, neighbouring seeds. The
+split depends only on the study, not on what is already finished, so an interrupted study ends with
+bit-identical results. (With the kernel, a run's result depends on that run alone. With the fused
+engine, it may depend, within rounding, on the other runs of its shard.)
 """
 
 import contextlib
@@ -30,7 +30,7 @@ from moe.train.run_store import Store, Trained, pack
 
 EXPERTS_PER_SHARD = 120  # on a CPU; larger stacks do not fit into its caches
 SEEDS_PER_SHARD = 8  # on a CPU, where each seed's batches are gathered and multiplied separately
-# Experts × epochs × images: well under a minute of work
+# Experts × epochs × images per shard: well under a minute of work
 LONGEST_WORK = {"cpu": 120 * 5 * 60_000, "cuda": 12_000 * 5 * 60_000}
 SHARE_OF_MEMORY = 0.5  # of a GPU's free memory
 
@@ -38,7 +38,7 @@ Shard = tuple[Run, ...]
 
 
 class Settings(NamedTuple):
-    """What is needed of params here, where there is no file."""
+    """The parts of Params that training needs, for callers without a params.yaml."""
 
     train: Train
     runtime: Runtime
@@ -47,8 +47,8 @@ class Settings(NamedTuple):
 class Computation(NamedTuple):
     """What a worker needs besides the runs.
 
-    engines: by recipe; settings: of the study, without those that it sweeps; machines: the kind of
-    machine that the keys cover, by engine.
+    engines: by recipe; settings: the study's, without those that it sweeps; machines: by engine,
+    the kind of machine in the runs' keys.
     """
 
     engines: dict[str, str]
@@ -77,9 +77,9 @@ def train_study(
     on_runs: Callable[[Sequence[Run]], None] = lambda runs: None,
     say: Callable[[str], None] = lambda line: None,
 ) -> dict[Run, Trained]:
-    """Every run of the study, from the store or, if it is not there, trained and stored.
+    """Load the study's runs from the store; train and store those that are missing.
 
-    data: worker processes train on that of a folder, threads of this process on one in memory.
+    data: if it has a folder, worker processes train; if it is in memory, threads of this process.
     on_epochs: called during training.
     on_runs: called with finished runs, first with those found in the store.
     say: called with a line for each recipe that the kernel cannot train.
@@ -107,7 +107,7 @@ def train_study(
     else:
         work = functools.partial(_train_here, data.folder, computation=computation)
         done = in_workers(work, shards, workers, on_epochs)
-    with contextlib.closing(done):  # at once also where the error is kept, as in a notebook
+    with contextlib.closing(done):  # stops the workers even if a notebook keeps the traceback
         for shard, packed in done:
             store.add(packed, {keys[run]: str(run) for run in shard})
             on_runs(shard)
@@ -124,7 +124,7 @@ def train_study(
 def store_cohorts(
     params: Params, trained: Mapping[Run, Trained], data: Dataset, store: Store
 ) -> dict[int, Path]:
-    """Put a trained study together, a file of the store for each seed; these replace its shards."""
+    """Merge a trained study into one file of the store for each seed; these replace its shards."""
     device = device_named(params.runtime.device)
     engines = engines_of(list(trained), params, device, data)
     keys = run_keys(list(trained), params.train, data.digest, device, engines)
@@ -138,7 +138,7 @@ def store_cohorts(
 
 
 class Limits(NamedTuple):
-    """The size limits of a shard; a run that is larger gets a shard of its own."""
+    """The size limits of a shard; a run beyond them gets a shard of its own."""
 
     experts: int
     seeds: int
@@ -155,7 +155,7 @@ def shards_of(
 
 
 def limits(params: Params | Settings, device: torch.device, data: Dataset) -> Limits:
-    """On a CPU, limits that suit its caches; on a GPU, as many cohorts as its memory holds."""
+    """On a CPU, limits that fit its caches; on a GPU, as much as fits in memory."""
     samples, inputs = data.train_x.shape
     asked = params.runtime.experts_per_shard
     if asked == "auto" and device.type == "cuda":
@@ -171,8 +171,8 @@ def limits(params: Params | Settings, device: torch.device, data: Dataset) -> Li
 def experts_in(free: int, settings: Train, inputs: int, classes: int) -> int:
     """How many experts a GPU with this many free bytes trains at once.
 
-    A power of two: results depend within rounding on how the study is cut, which must not change
-    with every change of other programs' memory.
+    A power of two: results depend, within rounding, on how the study is split, so small changes in
+    free memory must not change the split.
     """
     fit = int(SHARE_OF_MEMORY * free / fused.bytes_per_expert(settings, inputs, classes))
     return 2 ** max(0, fit.bit_length() - 1)
@@ -200,11 +200,11 @@ def engines_of(
     data: Dataset,
     say: Callable[[str], None] = lambda line: None,
 ) -> dict[str, str]:
-    """The engine of each recipe, as runtime.engine asks: auto is the kernel where it can train all
-    of the recipe's runs.
+    """The engine of each recipe, by runtime.engine: auto is the kernel if it can train all of the
+    recipe's runs.
 
-    say: called with one line for each recipe that auto does not give to the kernel.
-    Raises UserError if the kernel is asked for and cannot be used.
+    say: called with one line for each recipe for which auto does not select the kernel.
+    Raises UserError if the kernel is requested and cannot be used.
     """
     asked, engines = params.runtime.engine, {}
     for recipe in sorted({run.recipe for run in runs}):
@@ -256,7 +256,7 @@ def _train_on_node(shard: Shard, folder: Path, send: Send, computation: Computat
 def _train(shard: Shard, send: Send, data: Dataset, computation: Computation) -> bytes:
     """Train a shard; returns an entry for the store."""
     engine, device = computation.engines[shard[0].recipe], torch.device(computation.device)
-    settings = with_settings(computation.settings, shard[0].settings)  # the whole shard has them
+    settings = with_settings(computation.settings, shard[0].settings)  # equal in the whole shard
     expected, here = computation.machines[engine], machine_kind(engine, device)
     if here != expected:
         raise UserError(
@@ -279,9 +279,9 @@ def _train(shard: Shard, send: Send, data: Dataset, computation: Computation) ->
 def split_where_memory_is_short(
     train: Callable[[Shard], list[Trained]], shard: Shard
 ) -> list[Trained]:
-    """train(shard); if the memory is too small for it, its halves one after the other.
+    """train(shard); if it runs out of memory, train its halves one after the other.
 
-    Raises UserError for a single run that is too large.
+    Raises UserError if a single run does not fit.
     """
     try:
         return train(shard)
@@ -296,7 +296,7 @@ def split_where_memory_is_short(
 
 
 def _is_out_of_memory(error: Exception) -> bool:
-    # torch has an exception for this on CUDA only; on a CPU only the message says it.
+    # torch has an exception type for this only on CUDA; on a CPU, the message has to be matched.
     words = "not enough memory", "can't allocate memory"
     return isinstance(error, MemoryError | torch.OutOfMemoryError) or any(
         word in str(error) for word in words
