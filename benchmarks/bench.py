@@ -1,8 +1,8 @@
-"""python -m benchmarks.bench: every way to train, on the same data, in one run, in turn.
+"""python -m benchmarks.bench: time every way to train, interleaved, on the same data.
 
 All on one thread. Times are medians over rounds, in milliseconds per run and step: one batch of one
-run, forward, backward and Adam. Stacking ways (fused, vmap) train as many runs of a cell together
-as the study's shards hold, and their time is divided by that number.
+run, forward, backward and Adam. The stacked ways (fused, vmap) train as many runs of a cell at once
+as a shard of the study holds; their time is divided by that number.
 """
 
 import datetime
@@ -41,7 +41,7 @@ ON_CUDA = (12, 120, 1200)  # runs in a stack of ONE_CELL
 
 
 class Effort(NamedTuple):
-    """How much to measure. seconds: of a turn; the rest are a sweep's points, or counts."""
+    """How much to measure. seconds: per turn; the others are a sweep's points, or counts."""
 
     cells: int
     rounds: int
@@ -58,12 +58,12 @@ QUICK = Effort(2, 1, 0.02, (8, 64), (2, 4), (1, 4), 0.3)
 
 @click.command()
 @click.option("--data", default="data", type=click.Path(path_type=Path), help="The IDX files.")
-@click.option("--into", type=click.Path(path_type=Path), help="Folder for what is written.")
-@click.option("--quick", is_flag=True, help="A smoke test: its figures mean nothing.")
+@click.option("--into", type=click.Path(path_type=Path), help="Output folder.")
+@click.option("--quick", is_flag=True, help="A smoke test: its timings are meaningless.")
 def main(data: Path, into: Path | None, quick: bool) -> None:
     """Measure, print a table, and write results.json, which the report draws as its figure 17.
 
-    It goes to benchmarks/, that of a quick run to .work/benchmarks/.
+    The output folder is benchmarks/, or .work/benchmarks/ with --quick.
     """
     begin, console = time.perf_counter(), Console()
     single_thread()
@@ -88,7 +88,7 @@ class Bench:
         self.params, self.data, self.effort, self.console = params, data, effort, console
 
     def measure(self) -> dict[str, Any]:
-        """Everything in results.json but the machine."""
+        """Everything in results.json except the machine."""
         effort = self.effort
         mix = mix_of(self.params, effort.cells)
         with self.console.status("") as status:
@@ -132,7 +132,7 @@ class Bench:
         }  # fmt: skip
 
     def case(self, trial: Trial, runs: int | None = None) -> Case:
-        """runs: by default, as many as fill a shard."""
+        """A case of a trial. runs: by default, as many as fill a shard."""
         runs = runs or max(1, EXPERTS_PER_SHARD // trial.ne)
         return Case(trial, runs, self.data, self.params.train)
 
@@ -159,7 +159,7 @@ class Bench:
         most = worker_count("auto")
         counts = sorted({min(2**i, most) for i in range(most.bit_length() + 1)})
         turns: dict[int, list[float]] = {count: [] for count in counts}
-        trials = random.Random(0).sample(mix, len(mix))  # a short turn sees cells of every size
+        trials = random.Random(0).sample(mix, len(mix))  # a short turn covers cells of every size
         for _ in range(min(2, self.effort.rounds)):
             for count in counts:
                 turns[count].append(
@@ -183,9 +183,9 @@ class Bench:
 
 
 def mix_of(params: Params, count: int) -> list[Trial]:
-    """Cells of the study in proportion: every n-th of its runs that the kernel can train.
+    """A proportional sample of the study's cells: every n-th run that the kernel can train.
 
-    They are in order of k, then ne, so that each of both is represented.
+    Runs are sorted by k, then ne, so that all k and ne are represented.
     """
     runs = [run for run in runs_of(params.sweeps) if run.recipe in kernel.RECIPES]
     runs.sort(key=lambda run: (run.k, run.ne, run))
@@ -193,7 +193,7 @@ def mix_of(params: Params, count: int) -> list[Trial]:
     return [runs[int((i + start) * len(runs) / count)].trial for i in range(count)]
 
 
-# --- what follows from it
+# --- derived numbers
 
 
 def headline(
@@ -225,7 +225,7 @@ def ratio(in_mix: list[dict[str, Cost]], slow: str, fast: str) -> float | None:
 
 
 def medians(in_mix: list[dict[str, Cost]]) -> dict[str, float]:
-    """Over the cells that a way can train, ms per run and step."""
+    """ms per run and step, median over the cells that a way can train."""
     names = [name for name in WAYS if any(name in costs for costs in in_mix)]
     return {
         name: statistics.median(costs[name].ms for costs in in_mix if name in costs)
@@ -272,7 +272,7 @@ def _versions() -> dict[str, str]:
 
 
 def rounded(value: Any) -> Any:
-    """Ready for JSON: numbers to four digits, costs as objects, without what is not known."""
+    """Convert to JSON values: numbers with four digits, costs as objects, without unknown ones."""
     if isinstance(value, Cost):
         return {k: rounded(v) for k, v in value._asdict().items() if not math.isnan(v)}
     if isinstance(value, dict):
@@ -282,7 +282,7 @@ def rounded(value: Any) -> Any:
     return float(f"{value:.4g}") if isinstance(value, float) else value
 
 
-# --- what is shown
+# --- output
 
 
 def show(results: dict[str, Any], console: Console) -> None:

@@ -86,7 +86,7 @@ def main(data: Path, seeds: int, into: Path) -> None:
 def accuracies(
     task: Task, send: object, folder: Path, settings: Train
 ) -> dict[str, Float[np.ndarray, " seeds"]]:
-    """In per cent, by each engine and by the layer."""
+    """Accuracies in per cent, of each engine and of the layer."""
     data, runs = Dataset(folder), [Run(*task.trial, seed) for seed in task.seeds]
     by_engine = {
         "kernel": kernel.train(runs, data, settings),
@@ -118,7 +118,7 @@ def trained_alone(run: Run, data: Dataset, settings: Train) -> float:
     return float((output.argmax(1) == data.test_y).double().mean())
 
 
-# --- what follows from it
+# --- statistics
 
 
 def together(

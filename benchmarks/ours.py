@@ -1,4 +1,4 @@
-"""Our engines behind the rivals' interface; neither counts the tests after each epoch."""
+"""Our engines with the rivals' interface; the tests after each epoch are not timed."""
 
 import contextlib
 import os
@@ -13,12 +13,12 @@ from moe.engine import fused, kernel
 from moe.study.runs import Run
 from moe.study.train_settings import Precision
 
-SEEDS = 2  # of a fused stack, each with its own batches: about what the study's shards have
-STEPS = 4  # of the fused engine between two looks at the clock
+SEEDS = 2  # in a fused stack, each with its own batches: about as many as in the study's shards
+STEPS = 4  # of the fused engine between two readings of the clock
 
 
 def fused_on(device: torch.device, precision: Precision = "float32") -> Way:
-    """The fused engine, with its large products in a precision."""
+    """The fused engine, with its large products in the given precision."""
 
     def way(case: Case) -> Take:
         runs = [Run(*case.trial, seed=i % SEEDS) for i in range(case.runs)]
@@ -48,7 +48,7 @@ def fused_on(device: torch.device, precision: Precision = "float32") -> Way:
 def kernel_at(level: str | None) -> Way:
     """The C kernel at an instruction set, None for the machine's best.
 
-    It is timed by its own clock, which leaves out Python's part between epochs, about 1 %.
+    It is timed by its own clock, which excludes Python's overhead between epochs, about 1 %.
     """
 
     def way(case: Case) -> Take:
@@ -78,7 +78,7 @@ def kernel_at(level: str | None) -> Way:
 
 @contextlib.contextmanager
 def at_level(level: str | None) -> Iterator[None]:
-    """The kernel's instruction set, chosen as a user would; None: the machine's best."""
+    """Set the kernel's instruction set by the environment variable; None: the machine's best."""
     before = os.environ.pop(kernel.LEVEL_VARIABLE, None)
     try:
         if level:

@@ -1,8 +1,8 @@
-"""python -m benchmarks.overhead: what a shard costs in addition to its training, and its size.
+"""python -m benchmarks.overhead: the overhead of a shard beyond its training, and its size.
 
-A thousand empty shards go over this machine's workers and over a Ray that is started here, one CPU
-for each worker. Shards are those of params.yaml, taken again and again. Times per shard are from
-the first result to the last, so that starting is apart; medians over repeats.
+A thousand empty shards run on this machine's workers and on a local Ray cluster, one CPU for each
+worker. The shards are those of params.yaml, repeated. Times per shard are from the first result to
+the last, so they exclude the start-up; medians over repeats.
 """
 
 import datetime
@@ -66,7 +66,7 @@ def main(count: int, repeats: int) -> None:
 
 
 def sizes(params: Params, pieces: list[Shard], folder: Path) -> int:
-    """Print what the results of a study weigh, and what its store takes; bytes of an entry."""
+    """Print the size of a study's results and the store's times; returns an entry's bytes."""
     entries = [packed(piece, params) for piece in pieces]
     runs = sum(map(len, pieces))
     entry = round(sum(map(len, entries)) / len(entries))

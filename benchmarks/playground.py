@@ -1,8 +1,8 @@
 """python -m benchmarks.playground: the playground in Chromium, against the kernel and torch.
 
 All on one core, browser included, on mnist-5k. `engine` is the trainer in an empty page;
-`page` is the playground as one sees it, with its tests, drawings and frames. Rates are per second
-of the core's time that the process and its browser had, so that other programs hardly matter.
+`page` is the complete playground, with its tests, drawings and frames. Rates are per second of CPU
+time of the process and its browser, so that other programs hardly matter.
 """
 
 import contextlib
@@ -30,7 +30,7 @@ from moe.study.workers import single_thread
 TRIALS = (Trial("logits", ne=8, k=2, lc=1.0), Trial("logits", ne=16, k=4, lc=1.0))
 SOURCES = Path("reports/template/playground")
 PLAYGROUND = Path("reports/playground.html")
-STEPS = 20  # of the engine between two looks at the clock
+STEPS = 20  # of the engine between two readings of the clock
 
 PREPARE = """([bytes, labels, experts, topK]) => {
   const images = new Images(Uint8Array.from(bytes), Uint8Array.from(labels));
@@ -83,7 +83,7 @@ def engine_in(page: Page) -> Way:
 
 
 def pace_of_page(page: Page, trial: Trial, seconds: float) -> float:
-    """Epochs per second of the playground itself, at full speed, per second of the core's time."""
+    """Epochs of the playground itself, at full speed, per second of CPU time."""
     page.goto(f"{PLAYGROUND.resolve().as_uri()}#recipe=logits&ne={trial.ne}&k={trial.k}&lc=1")
     page.reload()
     page.wait_for_function("document.querySelector('#test-accuracy').dataset.value > 0")
@@ -94,14 +94,14 @@ def pace_of_page(page: Page, trial: Trial, seconds: float) -> float:
 
 
 def share_of_core(work: Callable[[], float]) -> tuple[float, float]:
-    """What the work returns, and the share of a core's time that it had meanwhile."""
+    """The result of the work, and the share of a core's time that it used."""
     begin, cpu = time.perf_counter(), cpu_seconds()
     result = work()
     return result, (cpu_seconds() - cpu) / (time.perf_counter() - begin)
 
 
 def cpu_seconds() -> float:
-    """Of this process and of all that it has started and that still runs."""
+    """CPU time of this process and its running descendants."""
     this = psutil.Process()
     times = [process.cpu_times() for process in (this, *this.children(recursive=True))]
     return sum(time.user + time.system for time in times)
@@ -120,7 +120,7 @@ def a_page() -> Iterator[Page]:
 
 @click.command()
 @click.option("--rounds", default=5, show_default=True)
-@click.option("--seconds", default=2.0, show_default=True, help="Of a turn.")
+@click.option("--seconds", default=2.0, show_default=True, help="Seconds per turn.")
 def main(rounds: int, seconds: float) -> None:
     """Print epochs and images per second of each way, medians over rounds."""
     single_thread()

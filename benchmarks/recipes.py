@@ -1,8 +1,8 @@
 """python -m benchmarks.recipes: the kernel against the plain module, for each recipe.
 
 The module is `MoE` with autograd and torch's fused Adam, its data resident in memory, one thread.
-Both train the same run for the same batches. The kernel's time is that of the process, with the
-random numbers and the tests of its epochs included: nothing of what a study waits for is left out.
+Both train the same run on the same batches. The kernel's time is that of the process, including
+random numbers and the tests after each epoch: everything that a study waits for.
 """
 
 import json
@@ -31,7 +31,7 @@ ROUNDS = 3
 
 
 def module(case: Case) -> Take:
-    """`MoE`, trained as everyone trains a module."""
+    """`MoE`, in a plain training loop."""
     trial, data = case.trial, case.data
     recipe = RECIPES[trial.recipe]
     sizes = (data.train_x.shape[1], case.settings.hidden, data.classes, trial.ne, trial.k)
@@ -56,7 +56,7 @@ def module(case: Case) -> Take:
 
 
 def in_c(case: Case) -> Take:
-    """The kernel, an epoch at a time, by the clock of the process."""
+    """The kernel, an epoch at a time, by process time."""
     run, epoch = Run(*case.trial[:4], seed=0), replace(case.settings, epochs=1)
     steps = len(case.data.train_x) // epoch.batch_size
 
@@ -71,7 +71,7 @@ def in_c(case: Case) -> Take:
 
 
 def trial_of(name: str) -> Trial:
-    """NE experts, K of them chosen where the recipe allows it, at its usual lc."""
+    """NE experts, K of them chosen if the recipe allows it, at its usual lc."""
     recipe = RECIPES[name]
     lc = 0.001 if recipe.selection_bias else recipe.knob or 1.0
     return Trial(name, NE, recipe.only_k or max(K, recipe.least_k), lc)
@@ -79,11 +79,11 @@ def trial_of(name: str) -> Trial:
 
 @click.command()
 @click.option("--data", default="data", type=click.Path(path_type=Path), help="The data set.")
-@click.option("--seconds", default=1.0, show_default=True, help="Of a turn.")
+@click.option("--seconds", default=1.0, show_default=True, help="Seconds per turn.")
 @click.option("--into", type=click.Path(path_type=Path), help="A JSON file to write.")
 def main(data: Path, seconds: float, into: Path | None) -> None:
-    """Print a line for each recipe: milliseconds of a step, and how often the kernel's go into the
-    module's."""
+    """Print a line for each recipe: milliseconds per step, and the ratio of the module's time to
+    the kernel's."""
     single_thread()
     found, settings = {}, read_params().train
     for name in kernel.RECIPES:

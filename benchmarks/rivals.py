@@ -1,8 +1,8 @@
 """The rivals, each as a user would write it: plain torch modules, torch's own Adam.
 
-They all train the classifier of the study, or what of their own comes nearest to it: D inputs,
-E experts of H hidden units, C classes, batch B, cross entropy plus lc times a gate loss. Recipes
-differ in the gating's last few operations on (B, E), which cost the same; rivals have one gating.
+They all train the classifier of the study, or their closest equivalent: D inputs, E experts of H
+hidden units, C classes, batch B, cross entropy plus lc times a gate loss. Recipes differ only in
+the gating's last few operations on (B, E), which cost the same, so rivals have one gating.
 """
 
 import functools
@@ -30,9 +30,9 @@ CLASSES = 10  # of MNIST
 
 
 class SparseDispatcher:
-    """Hands each expert the inputs that chose it, and adds up what comes back.
+    """Dispatches inputs to their experts, and combines the outputs.
 
-    After the class of that name in the public PyTorch codes of Shazeer et al. 2017.
+    After the class of that name in public PyTorch implementations of Shazeer et al. 2017.
     """
 
     def __init__(self, gates: Tensor) -> None:
@@ -84,7 +84,7 @@ class SparseMoE(nn.Module):
 
 
 def module(case: Case) -> Take:
-    """Tensors resident in memory."""
+    """The module, with tensors resident in memory."""
     x, y = _resident(case.data)
     feed = ((x[batch], y[batch]) for batch in endless_batches(case))
     return _trained(_sparse_moe(case), feed, case)
@@ -116,7 +116,7 @@ def _through_dataloader(case: Case) -> Iterator[tuple[Tensor, Tensor]]:
 
 @functools.lru_cache(maxsize=1)
 def _torchvision_mnist(data: Dataset) -> Any:
-    """torchvision's own MNIST with ToTensor, made to find the files that all the others read."""
+    """torchvision's MNIST with ToTensor, reading the same files as the other ways."""
     vision = import_torchvision()
     from torchvision.transforms import ToTensor
 
@@ -129,7 +129,7 @@ def _torchvision_mnist(data: Dataset) -> Any:
 
 
 def _trained(model: nn.Module, feed: Iterator[tuple[Tensor, Tensor]], case: Case) -> Take:
-    """The loop that everyone writes; a model gives an output (B, C) and an auxiliary loss."""
+    """A plain training loop; the model returns an output (B, C) and an auxiliary loss."""
     optimizer = torch.optim.Adam(model.parameters(), lr=case.settings.learning_rate)
 
     def step() -> int:
@@ -148,9 +148,9 @@ def _trained(model: nn.Module, feed: Iterator[tuple[Tensor, Tensor]], case: Case
 
 
 class WithHead(nn.Module):
-    """A layer of D → D from PyPI, used as (1, B, D), then a linear head: they know no other sizes.
+    """A D → D layer from PyPI, used as (1, B, D), with a linear head: no other sizes are supported.
 
-    So they do more work than the study's model: an expert's output has D numbers, not C.
+    It does more work than the study's model: an expert's output has D numbers, not C.
     """
 
     def __init__(self, layer: nn.Module, inputs: int) -> None:
@@ -183,7 +183,7 @@ def st_moe_pytorch(case: Case) -> Take:
         inputs,
         num_experts=trial.ne,
         gating_top_n=trial.k,
-        # It makes int(D · mult · 2/3) hidden units; the half keeps rounding away from H - 1.
+        # It has int(D · mult · 2/3) hidden units; the added half prevents rounding to H - 1.
         expert_hidden_mult=(case.settings.hidden + 0.5) * 1.5 / inputs,
     )
     return _peer(layer, case)
@@ -205,7 +205,7 @@ def _package(name: str) -> Any:
 
 
 class DenseMoE(nn.Module):
-    """Every expert computes every image, since vmap cannot follow a choice."""
+    """Every expert computes every image, since vmap does not support data-dependent choices."""
 
     def __init__(self, inputs: int, hidden: int, ne: int, k: int, softmax_experts: bool) -> None:
         super().__init__()
@@ -237,7 +237,7 @@ def _uniform(*shape: int, fan_in: int) -> Tensor:
 def vmapped(case: Case) -> Take:
     """All runs of the case as one program: vmap over stacked modules, one fused Adam.
 
-    All see the same batch, which is the cheapest that it can be.
+    All runs share one batch, the cheapest case.
     """
     trial, lc = case.trial, case.trial.lc
     sizes = case.data.train_x.shape[1], case.settings.hidden, trial.ne, trial.k

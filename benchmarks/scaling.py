@@ -1,4 +1,4 @@
-"""The kernel in several processes at once: does a second core double what gets done?"""
+"""The kernel in several processes at once: how throughput scales with cores."""
 
 import multiprocessing
 import threading
@@ -13,7 +13,7 @@ from moe.study.runs import Run, Trial
 from moe.study.train_settings import Train
 from moe.study.workers import single_thread
 
-START = 120  # seconds that workers may take to import torch and map the data
+START = 120  # seconds for workers to import torch and map the data
 
 
 def throughput(
@@ -21,7 +21,7 @@ def throughput(
 ) -> float:
     """Runs times steps per second of all workers together, tests after each epoch included.
 
-    Each trains the trials, one epoch each, for about so many seconds; all start at the same time.
+    Each trains the trials, one epoch each, for about `seconds`; all start at the same time.
     """
     context = multiprocessing.get_context("spawn")
     barrier = context.Barrier(workers)
@@ -46,7 +46,7 @@ def _rate(trials: list[Trial], folder: Path, settings: Train, seconds: float) ->
     steps_per_run = len(data.train_x) // settings.batch_size
     kernel.train(runs[:1], data, settings)
     assert _barrier is not None
-    _barrier.wait(START)  # which also sees to it that each worker has one task
+    _barrier.wait(START)  # also ensures that each worker has one task
     begin, steps = time.perf_counter(), 0
     while time.perf_counter() - begin < seconds:
         for run in runs:

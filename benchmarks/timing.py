@@ -1,4 +1,4 @@
-"""How ways to train are timed side by side: in turn, over and over, on the same cell and data."""
+"""Time several ways to train, interleaved, on the same cell and data."""
 
 import math
 import time
@@ -16,7 +16,7 @@ from moe.study.train_settings import Train
 
 
 class Case(NamedTuple):
-    """What is to be trained: so many runs of a cell; ways that train one at a time train one."""
+    """The work to time: a number of runs of a cell. Ways without stacking train only one."""
 
     trial: Trial
     runs: int
@@ -27,7 +27,7 @@ class Case(NamedTuple):
 class Cost(NamedTuple):
     """Milliseconds per run and step: one batch of one run, forward, backward and Adam.
 
-    products, adam: the parts of it where a way can tell them apart, else NaN.
+    products, adam: parts of the total, if the way measures them, else NaN.
     """
 
     ms: float
@@ -35,18 +35,18 @@ class Cost(NamedTuple):
     adam: float = math.nan
 
 
-Take = Callable[[float], Cost]  # trains on for about so many seconds
+Take = Callable[[float], Cost]  # continues training for about that many seconds
 
 
-class Impossible(Exception):  # noqa: N818, it is no error: a cell that a way has no word for
-    """A way cannot train a cell, or not here; the message says why."""
+class Impossible(Exception):  # noqa: N818, not an error: the way does not support a cell
+    """A way cannot train a cell, or not on this machine; the message says why."""
 
 
 Way = Callable[[Case], Take]  # raises Impossible
 
 
 def clocked(work: Callable[[], int]) -> Take:
-    """work: does a little, at least a step, and returns for how many runs times steps."""
+    """work: trains at least a step, and returns the number of runs times steps."""
 
     def take(seconds: float) -> Cost:
         begin, done = time.perf_counter(), 0
@@ -62,7 +62,7 @@ def clocked(work: Callable[[], int]) -> Take:
 def side_by_side(
     ways: Mapping[str, Way], case: Case, rounds: int, seconds: float
 ) -> dict[str, Cost]:
-    """The medians over rounds of each way's turns, of about so many seconds each.
+    """The median over rounds of each way's turns, which last about `seconds` each.
 
     Ways that cannot train the cell are left out. A disturbance of the machine affects all ways.
     """

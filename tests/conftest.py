@@ -14,7 +14,7 @@ from moe.data.download import fetch
 
 @pytest.fixture(scope="session")
 def mnist_5k(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
-    """4,000 training and 1,000 test images, from no network."""
+    """4,000 training and 1,000 test images, bundled, without a download."""
     folder = tmp_path_factory.mktemp("mnist-5k")
     fetch("mnist-5k", folder, folder)
     return Dataset(folder)
@@ -33,18 +33,18 @@ def fashion_mirror() -> Path:
 
 
 def _mirror(variable: str) -> Path:
-    """The folder that a variable names; without it the tests are skipped, except in CI."""
+    """The folder in an environment variable; without it, tests are skipped, except in CI."""
     name = os.environ.get(variable, "")
     if name and (Path(name) / "train-images-idx3-ubyte.gz").exists():
         return Path(name).resolve()
     if os.environ.get("CI"):
-        pytest.fail(f"{variable} names no folder with the four files, and CI must run this test")
+        pytest.fail(f"{variable} is not a folder with the four files, and CI must run this test")
     pytest.skip(f"needs {variable}, a folder with the four files")
 
 
 @pytest.fixture(autouse=True)
 def _search_path() -> Iterator[None]:
-    """A model that MLflow loads puts its own copy of the package first, also for new processes."""
+    """Restore sys.path: a model loaded by MLflow puts its own copy of the package first."""
     before = list(sys.path)
     yield
     sys.path[:] = before
@@ -52,7 +52,7 @@ def _search_path() -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def _one_thread() -> Iterator[None]:
-    """As in a worker: the tests themselves run in parallel."""
+    """Use one thread, as in a worker: the tests themselves run in parallel."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield

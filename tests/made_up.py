@@ -1,5 +1,5 @@
-"""Tables of the comparison of routers and of a study with swept settings, drawn at random: every
-shape that figures and sentences meet, before any run."""
+"""Random tables of the comparison of routers, and of a study with swept settings: figures and
+sentences are tested on them before any run exists."""
 
 from pathlib import Path
 
@@ -16,7 +16,7 @@ FIRST = ROOT / "studies/routers-select.yaml"
 
 
 def measured(runs: list, rng: np.random.Generator) -> pd.DataFrame:
-    """Rows of runs: each recipe has a level of accuracy and balance, each seed its own luck."""
+    """Rows of runs: each recipe has a mean accuracy and balance, each seed random deviations."""
     rows = []
     for run in runs:
         level = sum(map(ord, run.recipe)) % 7
@@ -44,7 +44,7 @@ def measured(runs: list, rng: np.random.Generator) -> pd.DataFrame:
 
 
 def router_study(folder: Path) -> RouterStudy:
-    """folder: where its params may be written."""
+    """folder: where params may be written."""
     rng = np.random.default_rng(0)
     select = measured(list(runs_of(read_params(FIRST).sweeps)), rng)
     chosen = choose(select)

@@ -1,5 +1,5 @@
-"""Does the suite see what is drawn and said? `python -m tests.mutations` plants one fault after
-another into a copy of the project, runs the tests that are meant to notice, and prints a table.
+"""Mutation tests: `python -m tests.mutations` plants one fault after another into a copy of the
+project, runs the tests that should detect it, and prints a table.
 
 A fault counts as caught only if its tests pass without it. With arguments, only the faults whose
 names contain one of them.
@@ -16,7 +16,7 @@ ROOT = Path(__file__).parent.parent
 
 
 class Mutation(NamedTuple):
-    """In a file, the first `old` becomes `new`; tests: what pytest runs; only: its -k."""
+    """Replaces the first `old` in a file by `new`. tests: files for pytest; only: its -k option."""
 
     name: str
     file: str
@@ -112,7 +112,7 @@ MUTATIONS = (
 
 
 def copy_of_project(folder: Path) -> None:
-    """The working tree's files, with the built kernel."""
+    """Copy the working tree's files, with the built kernel."""
     listed = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
     files = subprocess.run(listed, cwd=ROOT, capture_output=True, check=True, text=True).stdout
     built = [str(path.relative_to(ROOT)) for path in (ROOT / "moe").rglob("*.so")]
@@ -123,7 +123,7 @@ def copy_of_project(folder: Path) -> None:
 
 
 def passes(folder: Path, tests: str, only: str) -> bool:
-    """Whether these tests of the copy pass; an error in running them at all is no verdict."""
+    """Whether these tests of the copy pass. Raises if pytest itself fails."""
     command = [
         sys.executable,
         "-m",

@@ -1,4 +1,4 @@
-"""The committed tables read and averaged the plain way, to compare what is drawn with."""
+"""The committed tables, read and averaged with plain Python, as references for the figures."""
 
 import csv
 import functools
@@ -33,8 +33,8 @@ def where(name: str, **wanted: Any) -> list[Row]:
 
 
 def judged_on(recipe: str, k: int, **wanted: Any) -> list[Row]:
-    """The runs that a claim is judged on: of the confirmatory study, in the cells that the
-    exploratory one has. That of switch at k = 2 is not in the protocol, so it stays exploratory."""
+    """The runs that a claim is judged on: those of the confirmatory study in the cells of the
+    exploratory study. switch at k = 2 is not in the protocol, so it stays exploratory."""
     own = where("runs", recipe=recipe, k=k, **wanted)
     if (recipe, k) == ("switch", 2):
         return own
@@ -44,7 +44,7 @@ def judged_on(recipe: str, k: int, **wanted: Any) -> list[Row]:
 
 
 def of_routers(**wanted: Any) -> list[Row]:
-    """The comparison of routers: phase two at what was chosen, 10 hidden units, no capacity."""
+    """The comparison of routers: phase two at the chosen settings, 10 hidden units, no capacity."""
     settings = {(r["recipe"], r["ne"], r["k"], r["lc"], r["learning_rate"]) for r in rows(CHOSEN)}
     found = where("routers/runs", hidden=10, capacity_factor=math.inf, **wanted)
     keys = ("recipe", "ne", "k", "lc", "learning_rate")
@@ -81,7 +81,7 @@ def confusion(recipe: str, ne: int, name: str = "confusion") -> list[list[float]
 
 
 def slots(recipe: str, ne: int) -> list[list[float]]:
-    """Seed 0 at k = 2, lc = 1: for each expert its test images of each digit."""
+    """Seed 0 at k = 2, lc = 1: each expert's number of test images of each digit."""
     found = where("slots", recipe=recipe, ne=ne, k=2, lc=1, seed=0)
     found = sorted(found, key=lambda row: row["expert"])
     return [[row[f"digit_{digit}"] for digit in range(10)] for row in found]

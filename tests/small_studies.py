@@ -1,4 +1,4 @@
-"""Whole studies in a moment: tiny training, then evaluate, analyze, report and explorer."""
+"""Complete studies in seconds: tiny training, then evaluate, analyze, report and explorer."""
 
 import inspect
 import json
@@ -42,7 +42,7 @@ NOT_A_NUMBER = re.compile(r"\b(nan|NaN|inf|Infinity|None(?! of\b)|undefined)\b")
 
 
 class Rendered(NamedTuple):
-    """tables; html: the report; explorer: its data; texts: all words of page and figures."""
+    """tables; html: the report; explorer: its data; texts: all text of the page and figures."""
 
     tables: Tables
     html: str
@@ -52,7 +52,7 @@ class Rendered(NamedTuple):
 
 
 def write_data(data: Dataset, folder: Path) -> None:
-    """The first images of each class of a data set, as a small one."""
+    """Write a small data set: the first images of each class."""
     parts = (("train", data.train_x, data.train_y, TRAIN_IMAGES // 10),)
     parts += (("t10k", data.test_x, data.test_y, TEST_IMAGES // 10),)
     for part, x, y, count in parts:
@@ -66,7 +66,7 @@ def write_data(data: Dataset, folder: Path) -> None:
 def write_params(
     folder: Path, sweeps: list[dict[str, Any]], dataset: str = "mnist-5k", **train: Any
 ) -> Params:
-    """A valid params.yaml, as `python -m stages.check` would take it."""
+    """Write a params.yaml that passes `python -m stages.check`."""
     yaml = YAML()
     tree = yaml.load(ROOT / "params.yaml")
     tree["data"]["dataset"] = dataset
@@ -86,7 +86,7 @@ def by_fused(runs: Sequence[Run], data: Dataset, settings: Train) -> list[Traine
 
 
 def train(params: Params, trainer: Trainer = by_fused) -> None:
-    """What the stage train leaves, without its store."""
+    """Write the outputs of the stage train, without a store."""
     runs, data = runs_of(params.sweeps), Dataset()
     trained = {}
     for recipe, settings in dict.fromkeys((run.recipe, run.settings) for run in runs):
@@ -139,8 +139,8 @@ def whole(params: Params, monkeypatch: pytest.MonkeyPatch) -> Rendered:
 
 
 def report(params: Params, monkeypatch: pytest.MonkeyPatch) -> Rendered:
-    """The report and the explorer of the tables in the current folder. Figures are drawn, but
-    without pixels and the layout of their parts, which take most of the time."""
+    """The report and the explorer of the tables in the current folder. Figures are drawn, but not
+    rendered or laid out, which would take most of the time."""
     words: list[str] = []
     drawn: set[str] = set()
 
@@ -175,7 +175,7 @@ def report(params: Params, monkeypatch: pytest.MonkeyPatch) -> Rendered:
 
 
 def text_of(html: str) -> str:
-    """What a reader of a page reads."""
+    """The visible text of a page."""
     html = re.sub(r"<(style|script)\b.*?</\1>", " ", html, flags=re.S)
     alts = " ".join(re.findall(r'alt="([^"]*)"', html))
     return unescape(re.sub(r"\s+", " ", re.sub(r"<[^>]*>", " ", html) + alts))

@@ -1,4 +1,4 @@
-"""Any valid params.yaml ends in a report and an explorer whose texts are true."""
+"""Every valid params.yaml gives a report and an explorer with correct texts."""
 
 import math
 import os
@@ -79,7 +79,7 @@ def assert_has_every_trial(rendered: Rendered) -> None:
 
 
 def said(value: Any) -> str:
-    """A setting in words; pandas reads 1 as 1.0 where others of its column are not whole."""
+    """A setting as text; pandas reads 1 as 1.0 if its column has other floats."""
     return value if isinstance(value, str) else f"{value:g}".replace("inf", "none")
 
 
@@ -101,7 +101,7 @@ def test_what_a_study_lacks_is_named(
 def test_no_figure_averages_over_settings(
     mnist_5k: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Tables of one combination, that of `train`, and a figure that compares the others."""
+    """Tables have one combination, that of `train`; one figure compares the others."""
     sweeps = [sweep(ne=(1, 2), k=[1, 2], lc=[0, 1], learning_rate=[0.01, 0.001], epochs=[1, 2])]
     rendered = render(tmp_path / "study", mnist_5k, sweeps, monkeypatch)
     runs = pd.read_csv("results/runs.csv")
@@ -123,7 +123,7 @@ def test_no_figure_averages_over_settings(
             assert mean == pytest.approx(of["accuracy"].mean())
 
 
-# Keys that six digits would round, and two that would be one.
+# Keys that six digits would round; two of them would become equal.
 EXACT = (0, 1e-12, 0.0316227766, 0.1, 0.10000001, 1e6)
 
 
@@ -137,7 +137,7 @@ def test_every_digit_of_lc_is_kept(
     assert len(runs) == 2 * len(EXACT) * 2  # ne, lc, seeds
     for name in ("runs", "history", "evaluation", "confusion", "slots"):
         assert set(pd.read_csv(f"results/{name}.csv")["lc"]) == set(EXACT)
-    # A trial in the explorer for each, 1e6 among them whether it diverged or not.
+    # One trial each in the explorer, including 1e6, whether or not it diverged.
     shown = {trial["lc"] for trial in rendered.explorer["trials"]}
     assert shown >= set(EXACT[:-1])
     assert "lc = 0.10000001" in rendered.texts
@@ -197,7 +197,7 @@ SWEPT = {
 
 @st.composite
 def sweeps_of_a_study(draw: st.DrawFn) -> list[dict[str, Any]]:
-    """One to three sweeps that have nothing to do with each other."""
+    """One to three unrelated sweeps."""
     sweeps = []
     for _ in range(draw(st.integers(1, 3))):
         recipes = draw(

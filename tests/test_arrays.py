@@ -1,4 +1,4 @@
-"""Data sets of a user's own: what is refused, and what is trained on them."""
+"""A user's own data sets: validation and training."""
 
 import re
 from pathlib import Path
@@ -29,8 +29,7 @@ SETTINGS = Train(epochs=2, batch_size=20, learning_rate=0.001, hidden=5)
 
 
 def flowers(dtype: Any = np.float64) -> Arrays:
-    """3 classes and 4 signed features, of which the last is often exactly 0, and a test sample
-    that is 0 altogether."""
+    """3 classes, 4 signed features; the last is often exactly 0, and one test sample is all 0."""
     rng = np.random.default_rng(0)
     y = np.arange(260) % 3
     x = rng.normal(size=(260, 4)) + np.eye(3, 4)[y]
@@ -82,7 +81,7 @@ def test_the_digest_sees_each_array() -> None:
 
 
 def test_bytes_are_divided_by_255_and_other_numbers_are_not(tmp_path: Path) -> None:
-    """Bytes train to the bits of the same numbers as floats."""
+    """Training on bytes is bit-identical to training on the same numbers as floats."""
     rng = np.random.default_rng(0)
     x, y = rng.integers(0, 256, (260, 6)).astype(np.uint8), np.arange(260) % 3
     grey = Dataset.of(checked(x[:200], y[:200], x[200:], y[200:]))
@@ -158,7 +157,7 @@ def test_names_of_classes_that_are_refused(names: Any) -> None:
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty project's folder, the current one."""
+    """An empty project folder as the current folder."""
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -186,7 +185,7 @@ def test_images_of_bytes_have_a_shape(folder: Path) -> None:
 
 
 class Pickled:
-    """What a pickle could do."""
+    """An object that runs code when unpickled."""
 
     def __reduce__(self) -> tuple:
         return (Path.touch, (Path("was-unpickled"),))

@@ -1,4 +1,4 @@
-"""The table of bad input: each row with its one line and exit status, and nothing finished lost."""
+"""Bad input: each case gives one line and an exit status, and finished runs are kept."""
 
 import hashlib
 import os
@@ -51,7 +51,7 @@ runtime:
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Copy:
-    """A small study, run to the end, with the make targets of a checkout."""
+    """A small, finished study, with the make targets of a checkout."""
     copy = Copy(tmp_path_factory.mktemp("finished"))
     (copy.folder / "params.yaml").write_text(STUDY)
     copy.repro()
@@ -78,7 +78,7 @@ def said_by(done: subprocess.CompletedProcess) -> str:
     return lines[0].removeprefix("Error: ")
 
 
-# --- params.yaml: what is replaced, by what, and what is said of it
+# --- params.yaml: (old text, new text, message)
 
 PARAMS = {
     "not YAML": ("epochs: 1", "epochs: [1", "params.yaml: not valid YAML: line "),
@@ -121,7 +121,7 @@ def test_params(row: str, finished: Copy) -> None:
     assert done.returncode == 2
     assert message in said_by(done)
     assert everything(finished) == before
-    assert time.monotonic() - begin < 60  # cells are counted, not made
+    assert time.monotonic() - begin < 60  # cells are counted, not expanded
 
 
 @pytest.mark.parametrize("name", ["check", *STAGES])
@@ -140,7 +140,7 @@ def test_every_stage_refuses_it(name: str, finished: Copy) -> None:
 @pytest.mark.parametrize("target", ["check", "repro", "report", "track"])
 def test_make_refuses_it_before_dvc_begins(target: str, finished: Copy) -> None:
     path, before = finished.folder / "params.yaml", everything(finished)
-    # As after a setup: newer than what it was made from
+    # As after setup: newer than its prerequisites
     ready = ["make", "--old-file=.venv/.ready", target]
     try:
         path.write_text(STUDY.replace("epochs: 1", "epochs: 0", 1))
@@ -163,7 +163,7 @@ def test_dvc_s_own_status_is_255(finished: Copy) -> None:
 @pytest.mark.parametrize("name", [".dvc/tmp/rwlock", "dvc.lock"])
 @pytest.mark.parametrize("content", [b"", b'{"read": {', b"stages: {train: [1"])
 def test_what_a_killed_dvc_left_half_written(name: str, content: bytes, finished: Copy) -> None:
-    """DVC would not start again; it writes both files again without training."""
+    """With these files, DVC would not start. After the repair it writes both without training."""
     path, before = finished.folder / name, everything(finished)
     good = path.read_bytes()
     try:
@@ -179,7 +179,7 @@ def test_what_a_killed_dvc_left_half_written(name: str, content: bytes, finished
     assert everything(finished) == before
 
 
-# --- what runtime asks for and this machine does not have
+# --- runtime settings that this machine does not support
 
 
 @pytest.mark.parametrize(
@@ -259,7 +259,7 @@ def test_data(row: str, finished: Copy) -> None:
 
 
 class Mirror(BaseHTTPRequestHandler):
-    """Answers as its server's `manner` says."""
+    """Answers according to its server's `manner`."""
 
     def do_GET(self) -> None:
         manner: str = self.server.manner  # type: ignore[attr-defined]
@@ -280,7 +280,7 @@ class Mirror(BaseHTTPRequestHandler):
         except OSError:
             pass
 
-    def log_message(self, format: str, *args: object) -> None:  # noqa: A002, its name there
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002, the base class's name
         """Keeps quiet."""
 
 
@@ -344,7 +344,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 
 def with_outputs_on(disk: Path, finished: Copy, tmp_path: Path) -> Copy:
-    """The finished study's checkout again, with its store and results kept, and weights/ there."""
+    """A copy of the finished study, with its store and results, and weights/ on the disk."""
     copy = Copy(tmp_path / "copy")
     shutil.copyfile(finished.folder / "params.yaml", copy.folder / "params.yaml")
     shutil.copytree(finished.folder / "data", copy.folder / "data")
@@ -357,7 +357,7 @@ def test_a_full_disk(small_disk: Path, finished: Copy, tmp_path: Path) -> None:
     done = copy.run(sys.executable, "-m", "stages.train", check=False)
     assert done.returncode == 2, done.stdout + done.stderr
     assert "weights/" in said_by(done)
-    # What was trained is kept: with room, the same command ends without training.
+    # Trained runs are kept: with free space, the same command finishes without training.
     (copy.folder / "weights").unlink()
     again = copy.run(sys.executable, "-m", "stages.train")
     assert "6 of 6 runs are in the store, 0 are trained" in again.stdout
@@ -382,7 +382,7 @@ def test_a_read_only_disk(small_disk: Path, finished: Copy, tmp_path: Path) -> N
     assert "read-only" in said_by(done).lower()
 
 
-# --- tables that somebody else has written
+# --- tables that were changed outside the pipeline
 
 
 @pytest.mark.parametrize(
@@ -423,7 +423,7 @@ def test_a_damaged_table(name: str, table: str, damage: Callable, finished: Copy
 
 
 def test_a_store_of_another_version_is_left_alone(finished: Copy, tmp_path: Path) -> None:
-    """Its keys are of other sources: none of its runs is taken, none is lost."""
+    """Its keys cover other sources: its runs are neither used nor lost."""
     copy = Copy(tmp_path)
     shutil.copyfile(finished.folder / "params.yaml", copy.folder / "params.yaml")
     shutil.copytree(finished.folder / "data", copy.folder / "data")

@@ -1,4 +1,4 @@
-"""What is asked of other data than MNIST, on tables made up by hand and against a slow loop."""
+"""Claims on data other than MNIST, on hand-made tables and against a slow loop."""
 
 import itertools
 import shutil
@@ -41,7 +41,7 @@ def key(recipe: str, ne: int, k: int, seed: int) -> dict:
 
 
 def base_confusion(pairs: dict[tuple[int, int], int], seeds: int = 3) -> list[dict]:
-    """Of 100 images of each class, so many of a are taken for b."""
+    """100 images of each class; pairs: how many of class a are predicted as b."""
     rows = []
     for seed, true in itertools.product(range(seeds), range(CLASSES)):
         wrong = {b: n for (a, b), n in pairs.items() if a == true}
@@ -61,7 +61,7 @@ def test_the_most_confused_triple_by_hand() -> None:
 
 
 def random_slots(seeds: int, together: tuple[int, ...] = ()) -> list[dict]:
-    """Random counts; classes `together` mostly go to expert 0."""
+    """Random counts; the classes in `together` mostly go to expert 0."""
     rng, rows = np.random.default_rng(0), []
     for ne, seed in itertools.product((2, 3, 4), range(seeds)):
         counts = rng.integers(0, 100, (ne, CLASSES))
@@ -98,7 +98,7 @@ def test_the_most_confused_classes_meet_or_do_not(together: tuple, verdict: str)
 
 
 def base_runs(lost: dict[str, int], seeds: int = 20) -> list[dict]:
-    """The first so many seeds of a recipe lose class 3."""
+    """lost: how many seeds of each recipe, from the first, lose class 3."""
     return [
         {**key(recipe, 1, 1, seed), **accuracies(3 if seed < count else None)}
         for recipe, count in lost.items()

@@ -1,4 +1,4 @@
-"""`make cache` and `make clean-cache`, on a store in a folder of its own."""
+"""`make cache` and `make clean-cache`, on a store in a separate folder."""
 
 import os
 import shutil
@@ -17,7 +17,7 @@ ROOT = Path(__file__).parent.parent
 
 
 def make(folder: Path, target: str) -> str:
-    """What `make target` prints, with the environment that runs the tests as its .venv."""
+    """The output of `make target`, with the tests' environment as its .venv."""
     done = subprocess.run(
         ["make", "--silent", "--old-file=.venv/.ready", target],
         cwd=folder,
@@ -35,7 +35,7 @@ def make(folder: Path, target: str) -> str:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """One entry of two blog runs, of a trial and about 1 MB, one of a switch run; two leftovers."""
+    """One entry with two blog runs of a trial, about 1 MB; one with a switch run; two leftovers."""
     shutil.copyfile(ROOT / "Makefile", tmp_path / "Makefile")
     store, files = Store(tmp_path / STORE_DIR), []
     for recipe, seeds, floats in (("blog", 2, 125_000), ("switch", 1, 500_000)):

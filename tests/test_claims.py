@@ -1,4 +1,4 @@
-"""Verdicts on results that are built to satisfy, to contradict and to leave open each claim."""
+"""Verdicts on synthetic results that satisfy, contradict or leave open each claim."""
 
 import itertools
 import json
@@ -28,7 +28,7 @@ LC = (0.0, 0.01, 0.1, 1.0, 10.0)
 
 @dataclass
 class World:
-    """How a made-up study comes out. Accuracies in points; each field is a truth."""
+    """The true values of a synthetic study; accuracies in points."""
 
     spread: float = 0.01  # between seeds, of everything
     gate_loss: Callable[[float], float] = lambda lc: 0.5
@@ -43,8 +43,8 @@ class World:
     classes_per_expert: Callable[[int], float] = lambda ne: 6.0
     experts_per_class: Callable[[int], float] = lambda ne: 3.5
     profiles: Callable[[np.random.Generator], list] | None = None  # see shares_by_profile
-    together: float = 0.0  # how much 4, 7 and 9 lean to one expert
-    apart: bool = False  # 4, 7 and 9 each lean to an expert of their own
+    together: float = 0.0  # how strongly 4, 7 and 9 prefer one expert
+    apart: bool = False  # 4, 7 and 9 each prefer a different expert
     together_pays: float = 0.0  # points
 
 
@@ -117,7 +117,7 @@ def row(recipe, ne, k, lc, seed, world: World, noisy, accuracy: float, by_digit:
 
 def shares_by_profile(ne: int, profiles: list, rng: np.random.Generator) -> np.ndarray:
     """(ne, 10): class d gives the profile's largest share to expert d, the next to expert d + 1,
-    and so on; classes take turns with the profiles. A little noise, so that it varies."""
+    and so on; classes cycle through the profiles. With a little noise, so that seeds vary."""
     shares = np.zeros((ne, 10))
     for digit in DIGITS:
         profile = profiles[digit % len(profiles)][:ne]
@@ -195,7 +195,7 @@ FAILS = {
 }
 
 
-# And one in which it stays open: the truth lies on a margin, or hides behind the noise.
+# And one in which it stays open: the true value lies on a margin, or is smaller than the noise.
 # C8: the smaller of two counts of 50 ± 5 is 50 − 5 / √π = 47.2 on the mean, as large as the next.
 OPEN = {
     "C1": World(gate_loss=lambda lc: 0.55 if lc == 0 else 0.5, spread=0.3),
@@ -250,7 +250,7 @@ def test_a_claim_that_fails_is_contradicted(claim: str) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("claim", OPEN)
 def test_a_claim_on_its_margin_is_not_decided(claim: str) -> None:
-    """And promises nothing of more seeds."""
+    """And its note does not promise a decision with more seeds."""
     for result in results_of(claim, OPEN[claim], FEW_SEEDS.get(claim, 20)):
         assert result["verdict"] in ("open", "at the margin")
         assert "seeds" not in result["note"]
@@ -284,7 +284,7 @@ def test_an_interval_about_the_margin_is_at_the_margin_if_it_is_narrow() -> None
             "verdict"
         ]
 
-    # Ten ne a seed, a difference of two means, 20 seeds: the interval is about 0.42 spreads wide,
+    # Ten ne per seed, a difference of two means, 20 seeds: the interval is about 0.42 spreads wide,
     # and twice the margin is 0.01.
     assert verdict(0.005) == "at the margin"
     assert verdict(0.05) == "open"
@@ -352,8 +352,7 @@ def test_without_any_variance_a_claim_is_exact() -> None:
 
 
 def test_what_pays_within_an_ne_is_found_whole() -> None:
-    """C15's estimate is of the effect itself, not of what is left after the mean over seeds that
-    have it and others that do not."""
+    """C15 estimates the effect itself, undiluted by a mean over seeds with and without it."""
     (found, _) = results_of("C15", World(together_pays=2.0, spread=0.05))
     assert found["low"] < 2.0 < found["high"]
     assert found["high"] - found["low"] < 0.5

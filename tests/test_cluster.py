@@ -22,7 +22,7 @@ from moe.train.run_store import Store
 from moe.train.shards import train_study
 from tests.test_shards import ROOT, assert_same_bits, small
 
-os.environ[cluster.LOOPBACK_ONLY] = "0"  # before Ray is imported: else it listens to the network
+os.environ[cluster.LOOPBACK_ONLY] = "0"  # before the import: else Ray listens on all interfaces
 if os.environ.get("CI"):
     import ray
 else:
@@ -80,7 +80,7 @@ def test_a_node_that_dies_in_the_middle_changes_nothing(
     killed = []
 
     def kill_a_node(count: int) -> None:
-        if count and not killed:  # the first shard has come back, others are at work
+        if count and not killed:  # the first shard has finished, others are running
             killed.append(True)
             nodes.remove_node(nodes.worker_nodes.copy().pop(), allow_graceful=False)
 
@@ -156,7 +156,7 @@ def test_ray_is_not_installed(mnist_5k: Dataset, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(UserError, match="needs Ray: make setup EXTRAS=dev,ray"):
         list(cluster.in_cluster(work_slowly, [1], mnist_5k.folder, on_gpu=False))
-    # A study that is in the store needs none.
+    # A study that is in the store does not need Ray.
     assert not list(cluster.in_cluster(work_slowly, [], mnist_5k.folder, on_gpu=False))
 
 
@@ -188,13 +188,13 @@ def test_ctrl_c_stops_the_command_and_its_tasks(
     )  # fmt: skip
     assert command.stdout is not None
     for line in command.stdout:
-        if "samples" in line:  # tasks are at work
+        if "samples" in line:  # tasks are running
             break
     begin = time.monotonic()
     command.send_signal(signal.SIGINT)
     rest = command.stdout.read()
     assert command.wait() == 130, rest
-    assert time.monotonic() - begin < 4  # 2, on a machine that does nothing else
+    assert time.monotonic() - begin < 4  # 2 on an idle machine
     assert "are finished and kept; run the same command to resume" in rest
     deadline = time.monotonic() + 10
     while ray.available_resources().get("CPU") != ray.cluster_resources()["CPU"]:

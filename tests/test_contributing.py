@@ -1,4 +1,4 @@
-"""The examples of CONTRIBUTING.md are put into a copy of the project and used, up to the report."""
+"""The examples of CONTRIBUTING.md, used in a copy of the project, up to the report."""
 
 import csv
 import json
@@ -25,7 +25,7 @@ def test_the_examples_work_from_file_to_report(tmp_path: Path) -> None:
     copy = Copy(tmp_path)
     for path, code in EXAMPLES.items():
         (tmp_path / path).write_text(code)
-    # The same recipe once more, as a file of the user's.
+    # The same recipe again, as a user's own file.
     own = "extensions/mine.py:MINE"
     mine = EXAMPLES["moe/recipes/sharp.py"].replace("RECIPE =", "MINE =")
     (tmp_path / "extensions/mine.py").write_text(mine.replace('name="sharp"', 'name="mine"'))
@@ -46,7 +46,7 @@ def test_the_examples_work_from_file_to_report(tmp_path: Path) -> None:
         for recipe in ("sharp", own)
     ]
     assert numbers[0] == numbers[1]
-    # With one expert the gate is 1 whatever the logits are; the engines differ by rounding.
+    # With one expert the gate is always 1; the engines differ by rounding.
     sharp, logits = (accuracies(runs, recipe, "1") for recipe in ("sharp", "logits"))
     assert sharp == pytest.approx(logits, abs=0.01)
     assert accuracies(runs, "sharp", "2") != accuracies(runs, "logits", "2")
@@ -64,7 +64,7 @@ def test_the_examples_work_from_file_to_report(tmp_path: Path) -> None:
 
 
 def accuracies(runs: list[dict[str, str]], recipe: str, k: str) -> list[float]:
-    """Of the cells with k = ne, by seed."""
+    """Accuracies of the cells with k = ne, by seed."""
     return [
         float(row["accuracy"])
         for row in runs

@@ -24,7 +24,7 @@ def test_mnist_5k_is_stratified_and_real(mnist_5k: Dataset) -> None:
     assert mnist_5k.test_x.shape == (1000, 784)
     assert torch.bincount(mnist_5k.train_y).tolist() == [400] * 10
     assert torch.bincount(mnist_5k.test_y).tolist() == [100] * 10
-    # Real digits: about a fifth of the pixels is ink, and no image is in both parts.
+    # Real digits: about a fifth of the pixels are ink, and no image is in both splits.
     assert 0.15 < (mnist_5k.train_x > 0).float().mean() < 0.25
     train = {bytes(image.tolist()) for image in mnist_5k.train_x}
     assert not any(bytes(image.tolist()) in train for image in mnist_5k.test_x)
@@ -35,7 +35,7 @@ def test_mnist_through_torchvision(mirror: Path, tmp_path: Path) -> None:
     data = Dataset(tmp_path / "data")
     assert data.train_x.shape == (60_000, 784)
     assert data.test_x.shape == (10_000, 784)
-    # The first labels of both parts, as everybody knows them
+    # The well-known first labels of both splits
     assert data.train_y[:10].tolist() == [5, 0, 4, 1, 9, 2, 1, 3, 1, 4]
     assert data.test_y[:10].tolist() == [7, 2, 1, 0, 4, 1, 4, 9, 5, 9]
 
@@ -79,7 +79,7 @@ def test_no_network_is_a_short_line_for_each_mirror_and_nothing_else(
     begin = time.monotonic()
     with pytest.raises(DataError) as raised:
         download("MNIST", tmp_path)
-    assert time.monotonic() - begin < 15  # a resolver of its own may take 5 or 10
+    assert time.monotonic() - begin < 15  # some resolvers take 5 or 10
     name = "train-images-idx3-ubyte.gz"
     assert str(raised.value).startswith(
         "MNIST could not be fetched: "
@@ -207,8 +207,8 @@ def test_batches_are_a_permutation_less_the_last_partial_one() -> None:
 
 
 def test_a_torchvision_whose_operators_load_is_left_alone(tmp_path: Path) -> None:
-    """As with the standard pair of CUDA wheels: torchvision declares its operators itself, and a
-    declaration of ours before that would abort the process."""
+    """As with the standard CUDA wheels: torchvision declares its operators itself; declaring them
+    first would abort the process."""
     package = tmp_path / "torchvision"
     package.mkdir()
     (package / "__init__.py").write_text(

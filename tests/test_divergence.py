@@ -1,4 +1,4 @@
-"""Runs whose loss or weights stop being finite: marked, named, and in no mean."""
+"""Runs with a loss or weight that is not finite: marked, named, and left out of every mean."""
 
 import math
 from pathlib import Path
@@ -35,7 +35,7 @@ def test_of_a_history_the_two_losses_count() -> None:
     history[1, HISTORY.index("gate_loss")] = math.inf
     assert losses_of(history) == [0, 0, 0, math.inf]
     history = torch.zeros(2, len(HISTORY), dtype=torch.float64)
-    history[0, HISTORY.index("router_grad_norm")] = math.nan  # of no loss and of no weight
+    history[0, HISTORY.index("router_grad_norm")] = math.nan  # neither a loss nor a weight
     assert not has_diverged([], losses_of(history))
 
 
@@ -78,7 +78,7 @@ def test_no_table_of_the_report_has_them(tmp_path: Path) -> None:
         assert "diverged" not in table
     assert len(tables.history) == 6
     assert len(tables.routers) == 3
-    # The mean at ne = 4 is that of the sound seed, without an interval.
+    # The mean at ne = 4 is that of the other seed, without an interval.
     by_ne = over_seeds(tables.runs, ["ne"], "accuracy")
     assert by_ne["mean"].tolist() == pytest.approx([0.91, 0.8])
     assert by_ne["seeds"].tolist() == [2, 1]

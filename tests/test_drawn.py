@@ -1,4 +1,4 @@
-"""What the figures draw is what the tables say, recomputed by plain loops over the CSV files."""
+"""Compares the figures with values recomputed by plain loops over the CSV files."""
 
 import itertools
 import json
@@ -51,7 +51,7 @@ def drawn(tables: Tables) -> dict[str, Drawn]:
 
 
 def axes_of(drawn: Drawn, start: str) -> Axes:
-    """The one panel whose title starts so."""
+    """The one panel whose title starts with `start`."""
     (found,) = [ax for ax in drawn.drawing.axes if ax.get_title(loc="left").startswith(start)]
     return found
 
@@ -81,7 +81,7 @@ def band(ax: Axes, place: int) -> tuple[dict[float, float], dict[float, float]]:
 
 
 def assert_line(ax: Axes, label: str, values: dict[float, list[float]], scale: float = 1) -> None:
-    """A line through the means, with its band at the ends of the 95 % intervals. values: by x."""
+    """Assert a line through the means, with a band at the 95 % intervals. values: by x."""
     place = list(lines(ax)).index(label)
     line = lines(ax)[label]
     assert list(line.get_xdata()) == sorted(values)
@@ -178,13 +178,13 @@ def test_gradients_at_k_1(drawn: dict[str, Drawn]) -> None:
 
 
 def slope_of(pairs: list[tuple[float, float]]) -> float:
-    """Least squares, the textbook sum."""
+    """The least-squares slope, by the textbook formula."""
     x, y = mean([x for x, _ in pairs]), mean([y for _, y in pairs])
     return sum((a - x) * (b - y) for a, b in pairs) / sum((a - x) ** 2 for a, _ in pairs)
 
 
 def slopes(recipe: str, k: int) -> list[float]:
-    """Each seed's slope of accuracy on log2 ne, in points, of the seeds that every ne has."""
+    """Each seed's slope of accuracy on log2 ne, in points, for the seeds that all ne share."""
     found = [r for r in judged_on(recipe, k, lc=1) if r["ne"] >= max(2, k)]
     sizes = {row["ne"] for row in found}
     seeds: dict[float, list[tuple[float, float]]] = {}
@@ -324,7 +324,7 @@ def test_dropped_digits(drawn: dict[str, Drawn]) -> None:
 
 
 def order_of(shares: list[list[float]]) -> list[int]:
-    """Experts by the digit that each takes most of, then the larger share first."""
+    """Experts sorted by the digit of which each gets the largest share, then by that share."""
     return sorted(
         range(len(shares)), key=lambda e: (shares[e].index(max(shares[e])), -max(shares[e]))
     )
@@ -465,7 +465,7 @@ def test_captions_say_which_study(tables: Tables, drawn: dict[str, Drawn]) -> No
     }
     assert "those of switch at k = 2 are of the exploratory one" in told["effect-of-k"]
     assert "but over epochs of the exploratory one" in told["balance"]
-    # Without the confirmatory study the same figures are of this one, and say nothing of another.
+    # Without the confirmatory study, the figures show this study, and captions mention no other.
     for slug in told:
         alone = FIGURES[slug].of(tables._replace(confirmed=None)).drawn
         assert alone is not None
@@ -483,7 +483,7 @@ def test_a_recipe_and_k_with_a_cell_of_its_own_keeps_its_seeds(tables: Tables) -
 
 
 def test_every_figure_is_compared_with_the_tables(drawn: dict[str, Drawn]) -> None:
-    """A new figure of the committed study needs its comparison in a test."""
+    """Every new figure of the committed study needs a comparison in a test."""
     # The first needs a study that sweeps a setting, the others the study on Fashion-MNIST.
     not_here = {"swept-settings", "beyond-mnist", "what-routers-look-for-beyond"}
     assert set(FIGURES) - set(drawn) <= not_here

@@ -1,4 +1,4 @@
-"""What `dvc metrics` and `dvc plots` show, on tables made by hand."""
+"""The output for `dvc metrics` and `dvc plots`, on hand-made tables."""
 
 from pathlib import Path
 
@@ -48,7 +48,7 @@ def test_accuracy_over_ne_takes_the_lc_with_the_most_ne() -> None:
 
 
 def test_accuracy_over_lc_compares_the_same_ne() -> None:
-    """Only ne = 2 has both lc. Without any recipe that has two, the one lc of each is shown."""
+    """Only ne = 2 has both lc. If no recipe has two lc, the one lc of each is shown."""
     assert accuracy_over_lc(RUNS).to_dict("records") == [
         {"series": "blog k=1", "lc": 0.0, "accuracy": 0.95},
         {"series": "blog k=1", "lc": 0.5, "accuracy": 0.70},

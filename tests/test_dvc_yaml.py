@@ -1,4 +1,4 @@
-"""dvc.yaml and the keys of runs against what is really imported."""
+"""dvc.yaml and the keys of runs, compared with the files that are really imported."""
 
 import subprocess
 import sys
@@ -13,7 +13,7 @@ from moe.train.run_key import sources
 
 ROOT = Path(__file__).parent.parent
 STAGES = YAML(typ="safe").load(ROOT / "dvc.yaml")["stages"]
-# What the track stage gives MLflow by its path instead of importing it
+# Files that the track stage passes to MLflow by path instead of importing them
 BY_PATH = {"track": {"moe/tracking/served.py"}}
 
 LOADED = """
@@ -38,7 +38,7 @@ def loaded_by(module: str, then: str = "") -> set[str]:
 
 
 def code_of(files: set[str]) -> set[str]:
-    """Without empty files, which no result can depend on, and without the root's __init__."""
+    """Without empty files, which cannot affect results, and without the package's __init__."""
     return {f for f in files if (ROOT / f).read_text().strip() and f != "moe/__init__.py"}
 
 
@@ -53,7 +53,7 @@ def test_a_stage_depends_on_the_folders_that_it_imports_and_on_no_others(stage: 
 
 @pytest.mark.parametrize("engine", ["kernel", "fused"])
 def test_a_runs_key_covers_all_that_training_it_loads(engine: str) -> None:
-    """All, that is, but the files of other recipes, which are found but not used."""
+    """Except the files of other recipes, which are discovered but not used."""
     train = (
         "import tempfile, torch\n"
         "from pathlib import Path\n"
@@ -94,7 +94,7 @@ def test_track_depends_on_all_that_it_uploads() -> None:
 
 
 def test_freezing_the_stages_adds_a_line_to_each(tmp_path: Path) -> None:
-    """DVC writes the whole of dvc.yaml: in its own format and order, no other line changes."""
+    """DVC rewrites dvc.yaml; since the file has DVC's format and order, no other line changes."""
     dvc = str(Path(sys.executable).with_name("dvc"))
     before = (ROOT / "dvc.yaml").read_text()
     (tmp_path / "dvc.yaml").write_text(before)

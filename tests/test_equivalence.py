@@ -1,4 +1,4 @@
-"""The engines' accuracy against the layer's: the test by hand, and the whole on little data."""
+"""The engines' accuracy against the layer's: statistics by hand, the benchmark on little data."""
 
 import json
 import os
@@ -19,7 +19,7 @@ T_29 = 1.699127
 
 
 def differences(mean: float, error: float) -> np.ndarray:
-    """30 numbers of that mean and standard error: ± d has a variance of d² · 30/29."""
+    """30 numbers with this mean and standard error: ± d has a variance of d² · 30/29."""
     half = error * np.sqrt(29)
     return mean + half * np.tile([1.0, -1.0], 15)
 
@@ -32,10 +32,10 @@ def test_two_one_sided_tests_by_hand() -> None:
         assert found["mean"] == pytest.approx(mean)
         assert found["high"] == pytest.approx(mean + T_29 * error, abs=1e-6)
         assert found["low"] == pytest.approx(mean - T_29 * error, abs=1e-6)
-    # and here just not; a difference that is not there is not yet equivalence.
+    # and here just outside. A difference that is not significant is not equivalence.
     for mean, error in ((0.05, 0.030), (-0.05, 0.030), (0.0, 0.060), (0.2, 0.001)):
         assert not verdict(differences(mean, error))["equivalent"]
-    # At the margin's end exactly, p is 5 %.
+    # Exactly at the margin, p is 5 %.
     assert verdict(differences(MARGIN - T_29 * 0.02, 0.02))["p"] == pytest.approx(0.05, abs=1e-6)
 
 

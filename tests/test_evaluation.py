@@ -23,8 +23,8 @@ def model_that_says(digits: list[int]) -> MoE:
 
 
 def test_losses_and_confusion_by_hand() -> None:
-    # Experts say 4, 9 and 7. Two 4s are taken for 4 and one for 9; one 9 for 9 and one for 7; every
-    # other digit, one image each, is taken for 7.
+    # Experts predict 4, 9 and 7. Two 4s are predicted as 4 and one as 9; one 9 as 9 and one as 7;
+    # every other digit, one image each, as 7.
     model = model_that_says([4, 9, 7])
     pairs = [(4, 0), (4, 0), (4, 1), (9, 1), (9, 2), *((d, 2) for d in (0, 1, 2, 3, 5, 6, 7, 8))]
     y = torch.tensor([digit for digit, _ in pairs])

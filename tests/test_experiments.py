@@ -21,7 +21,7 @@ def test_an_experiment_in_a_copy_uses_the_checkout(tmp_path: Path) -> None:
     done = copy.run("dvc", "exp", "run", "--temp", "--set-param", "sweeps.0.seeds=2")
 
     assert "0 of 2 runs are in the store, 2 are trained" in done.stdout
-    assert "kernel" not in done.stdout + done.stderr  # nothing says that it cannot be used
+    assert "kernel" not in done.stdout + done.stderr  # no message that it is unavailable
     entries = Store(tmp_path / ".cache/shards").entries()
     names = {name for entry in entries for name in entry.runs.values()}
     assert names == {f"logits/ne=2/k=1/lc=1/seed={seed}" for seed in (0, 1)}
@@ -30,7 +30,7 @@ def test_an_experiment_in_a_copy_uses_the_checkout(tmp_path: Path) -> None:
     assert experiment is not None
     assert experiment.artifact_location == (tmp_path / "mlruns").as_uri()
 
-    # The checkout is as before; the experiment's results are one of its commits.
+    # The checkout is unchanged; the experiment's results are in a commit.
     assert copy.run("git", "status", "--porcelain").stdout == ""
     header, *rows = copy.run("dvc", "exp", "show", "--csv").stdout.splitlines()
     assert len(header.split(",")) < 80

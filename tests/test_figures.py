@@ -1,4 +1,4 @@
-"""The committed study's figures: none empty, nothing cut off, no two words on top of each other."""
+"""The committed study's figures: none is empty, nothing is clipped, no texts overlap."""
 
 import re
 from collections.abc import Iterator
@@ -28,7 +28,7 @@ SLACK = 1.5  # pixels at 100 to the inch: boxes of text are a little larger than
 
 @pytest.fixture(scope="module")
 def tables() -> Tables:
-    """With the study on Fashion-MNIST; while there is none, the study itself takes its place."""
+    """The tables, with the study on Fashion-MNIST or, until that exists, the study itself."""
     tables = read_tables(ROOT / "results", hidden=10)
     kept = read_kept(ROOT / "results/fashion")
     return tables._replace(beyond=kept.tables if kept else tables)
@@ -47,7 +47,7 @@ def figure(request: pytest.FixtureRequest, tables: Tables) -> Drawn:
 
 
 def words(ax: Axes) -> Iterator[Text]:
-    """All text that belongs to an axes and is drawn."""
+    """All visible text of an axes."""
     yield from (ax.title, *ax.texts)
     yield from (ax.xaxis.label, ax.yaxis.label)
     yield from [text for text in ax.get_children() if isinstance(text, Text)]
@@ -100,7 +100,7 @@ def test_it_says_what_to_see(figure: Drawn) -> None:
 
 
 def test_text_is_large_enough_for_half_a_page(figure: Drawn) -> None:
-    """At 500 pixels: words at 7.5 pixels or more, numbers of sixteen experts at 5.9."""
+    """At a width of 500 pixels: text has 7.5 pixels or more, numbers of sixteen experts 5.9."""
     scale = 500 / figure.drawing.bbox.width * figure.drawing.dpi / 72
     for ax in figure.drawing.axes:
         for text in (ax.title, ax.xaxis.label, ax.yaxis.label):
@@ -110,7 +110,7 @@ def test_text_is_large_enough_for_half_a_page(figure: Drawn) -> None:
 
 
 def test_each_word_is_in_one_panel(figure: Drawn) -> None:
-    """A phone shows the panels of a figure one by one: nothing is left out, cut, or there twice."""
+    """A phone shows a figure's panels one by one: each text is in exactly one panel, unclipped."""
     names, extents = boxes(figure)
     width, height = figure.drawing.bbox.size
     parts = np.array(panels(figure.drawing)) * [width, height, width, height]
@@ -163,7 +163,7 @@ def test_figures_are_numbered_in_the_order_of_the_page(
     write_report(tables, params, [], tmp_path)
     html = (tmp_path / "index.html").read_text(encoding="utf-8")
     numbers = re.findall(r"<b>Figure (\d+)\. ([^<]*)\.</b>", html)
-    # A figure that this study cannot draw has a number where the template places it, and no image.
+    # A figure that this study cannot draw still has a number in the template, but no image.
     drawn = {slug for slug, one in FIGURES.items() if one.of(tables).drawn}
     without = re.findall(r"Figure (\d+), [^<]*, needs ", html)
     assert sorted(int(n) for n in (*without, *(n for n, _ in numbers))) == list(
@@ -174,7 +174,7 @@ def test_figures_are_numbered_in_the_order_of_the_page(
         "The mixture-of-experts layer",
         "Effect of lc on accuracy",
     ]
-    # What the template does not place comes last, before the claims.
+    # Figures that the template does not place come last, before the claims.
     assert numbers[-1] == (str(len(drawn) + len(without)), "A new one")
     assert html.index('id="more"') < html.index('id="figure-new"') < html.index('id="closing"')
     (effect_of_k,) = [number for number, title in numbers if title == "Effect of k"]

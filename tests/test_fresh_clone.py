@@ -1,6 +1,6 @@
 """A fresh clone that has pulled from a DVC remote; an unpacked archive without git.
 
-The study has k = 1 only, so that the table of coactivated experts has no row.
+The study has only k = 1, so the table of coactivated experts has no rows.
 """
 
 import shutil
@@ -16,7 +16,7 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(scope="module")
 def clone(tmp_path_factory: pytest.TempPathFactory) -> Copy:
-    """Of a small study that was run to the end and committed."""
+    """A clone of a small, finished and committed study."""
     folder = tmp_path_factory.mktemp("fresh")
     origin = Copy(folder / "origin")
     sweeps = sweep(recipe=["logits"], k=[1], seeds=1)

@@ -1,4 +1,4 @@
-"""The fused engine against `MoE` trained alone, and against itself."""
+"""The fused engine, compared with `MoE` trained alone, and with itself."""
 
 import subprocess
 import sys
@@ -37,7 +37,7 @@ KNOBS = {"top-p": [0.4, 0.6, 0.9, 0.5, 0.3], "sinkhorn": [1.0, 8.0, 2.0, 16.0, 3
 
 
 def runs_of(recipe: str) -> list[Run]:
-    """The cells, each with the nearest k that the recipe allows; lc in its range, if it has one."""
+    """The cells, with k and lc adjusted to what the recipe allows."""
     of = RECIPES[recipe]
     runs = []
     for (ne, k, lc, seed), knob in zip(CELLS, KNOBS.get(recipe, [None] * len(CELLS)), strict=True):
@@ -49,7 +49,7 @@ def runs_of(recipe: str) -> list[Run]:
 def train_alone(
     run: Run, data: Dataset, settings: Train
 ) -> tuple[dict[str, torch.Tensor], dict[str, float]]:
-    """The state dict and last-epoch measures of one `MoE`, by autograd and torch's Adam."""
+    """The state dict and last-epoch measures of a `MoE` trained by autograd and torch's Adam."""
     sizes = (data.train_x.shape[1], settings.hidden, data.classes, run.ne, run.k)
     recipe = RECIPES[run.recipe]
     knob = None if recipe.knob is None else run.lc
@@ -96,7 +96,7 @@ def train_alone(
 
 
 def assert_like_alone(runs: list[Run], data: Dataset, settings: Train) -> list[float]:
-    """Returns the share that each run dropped in its last epoch."""
+    """Returns the share of slots that each run dropped in its last epoch."""
     dropped = []
     together = fused.train(runs, data, settings, CPU, torch.float64)
     for run, trained in zip(runs, together, strict=True):
@@ -167,11 +167,11 @@ def test_progress_is_told_after_each_epoch(mnist_5k: Dataset) -> None:
     assert torch.equal(torch.stack(reported), accuracies)
 
 
-# --- what a GPU needs, guarded without one
+# --- requirements of a GPU, tested without one
 
 
 def test_seeds_with_the_same_number_of_experts_share_their_products(mnist_5k: Dataset) -> None:
-    # 4 experts of each of the seeds 0, 1 and 3, then 6 of seed 4: two groups of neighbours
+    # 4 experts for each of seeds 0, 1 and 3, then 6 for seed 4: two groups
     cells = [(3, 2, 1.0, 0), (1, 1, 1.0, 0), (4, 2, 0.1, 1), (2, 1, 1.0, 3), (2, 2, 1.0, 3)]
     runs = [Run("logits", *cell) for cell in [*cells, (6, 2, 1.0, 4)]]
     groups = Layout(runs, CPU).groups
@@ -180,9 +180,8 @@ def test_seeds_with_the_same_number_of_experts_share_their_products(mnist_5k: Da
 
 
 class NothingFromTheHost(TorchDispatchMode):
-    """Lets operations on the device through, and none that has a tensor elsewhere; those that read
-    a value from it fail of themselves, since meta tensors have none. Neither can be captured in a
-    CUDA graph."""
+    """Fails for operations with a tensor on another device. Operations that read a value fail
+    anyway, since meta tensors have none. Neither can be captured in a CUDA graph."""
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         tensors = [x for x in tree_flatten((args, kwargs))[0] if isinstance(x, Tensor)]
@@ -191,7 +190,7 @@ class NothingFromTheHost(TorchDispatchMode):
 
 
 class NoNewTensors(TorchFunctionMode):
-    """The same for numbers that Python would bring to the device."""
+    """Fails for numbers that Python would copy to the device."""
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if func in (torch.tensor, torch.as_tensor):
@@ -205,7 +204,7 @@ def test_a_step_neither_asks_the_device_nor_waits_for_it(
     recipe: str, precision: Precision, mnist_5k: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings = replace(FIFTY_STEPS, capacity_factor=1.0, z_loss=0.01, precision=precision)
-    # There is no fused Adam for meta tensors, and on a GPU it is torch's own to be capturable.
+    # Meta tensors have no fused Adam; on a GPU, torch makes Adam capturable.
     monkeypatch.setattr(torch.optim, "Adam", lambda *args, **options: SimpleNamespace(step=int))
     runs = sorted(runs_of(recipe), key=lambda run: run.seed)
     stack = fused.Stack(runs, mnist_5k, settings, torch.device("meta"))
@@ -241,9 +240,9 @@ def test_bf16_products_stay_close_and_leave_the_router_s_logits_alone(mnist_5k: 
         for one, other in zip(exact, rounded, strict=True)
     ]
     assert any(differences)
-    # Within a point on 1,000 images, 12 runs: their mean has a standard error of about 0.2 points.
+    # Within a point on 1,000 images: the mean of 12 runs has a standard error of about 0.2 points.
     assert abs(sum(differences) / len(differences)) < 0.01
-    # The first step's routing, before any weight has moved, is that of float32 products.
+    # The first step's routing, before any weight has changed, is that of float32 products.
     stacks = [
         fused.Stack(runs[:1], mnist_5k, replace(FIFTY_STEPS, precision=name), CPU)
         for name in ("float32", "bf16")
@@ -257,7 +256,7 @@ def test_bf16_products_stay_close_and_leave_the_router_s_logits_alone(mnist_5k: 
 
 @pytest.mark.slow
 def test_memory_for_a_stack_is_bounded_by_what_is_reckoned() -> None:
-    """The peak of a process with 400 and with 1,600 experts: the growth is that of 1,200."""
+    """Peak memory with 400 and with 1,600 experts: the difference is that of 1,200 experts."""
     code = (
         "import sys\n"
         "from pathlib import Path\n"

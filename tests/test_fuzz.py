@@ -1,4 +1,4 @@
-"""10,000 broken files for each reader of what others wrote: one line, never a traceback."""
+"""Fuzzing: 10,000 broken files for each reader of external files give one line, no traceback."""
 
 import json
 from pathlib import Path
@@ -57,7 +57,7 @@ VALUES = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=6), inner),
     max_leaves=6,
 )
-# What makes YAML of text, more often than chance would
+# YAML's special characters, which random text rarely has
 YAML_TEXT = st.lists(
     st.sampled_from(
         [
@@ -98,14 +98,14 @@ YAML_TEXT = st.lists(
 
 
 def places(tree: Any, at: tuple = ()) -> list[tuple]:
-    """The way to every value."""
+    """The paths to all values."""
     inner: Any = tree.items() if isinstance(tree, dict) else ()
     inner = enumerate(tree) if isinstance(tree, list) else inner
     return [at, *(place for key, value in inner for place in places(value, (*at, key)))]
 
 
 def changed(place: tuple, value: Any) -> Any:
-    """GOOD with another value at a place; None as a key's value removes it."""
+    """GOOD with another value at a path; None removes the key."""
     if not place:
         return value
     tree = json.loads(json.dumps(GOOD))
@@ -167,7 +167,7 @@ def assert_array_or_one_line(path: Path) -> None:
     if array is None:
         assert said.isprintable(), repr(said)
         return
-    # What is read is what a header of these sizes promises, and the rest of the file.
+    # The array has the sizes in the header, and the rest of the file as content.
     content = path.read_bytes()
     assert content[:3] == b"\0\0\x08"
     assert content[3] == array.ndim
@@ -191,7 +191,7 @@ def test_idx_of_any_bytes(file: Path, content: bytes, begin: bytes) -> None:
 def test_idx_damaged_somewhere(
     file: Path, shape: list[int], place: int, byte: int, cut: int
 ) -> None:
-    file.unlink(missing_ok=True)  # another may have it mapped
+    file.unlink(missing_ok=True)  # may still be memory-mapped
     write_idx(file, np.ones(shape, np.uint8))
     content = bytearray(file.read_bytes())
     content[place % len(content)] = byte

@@ -32,9 +32,9 @@ def test_softmax_top_k_by_hand() -> None:
 @pytest.mark.parametrize("size", [1, 2, 5, 32, 33, 512])
 def test_ranks_are_the_places_in_a_stable_sort(size: int, dtype: torch.dtype) -> None:
     rng = np.random.default_rng(size)
-    # Many ties, signed zeros, neighbouring floats, experts that a run does not have
+    # Many ties, signed zeros, adjacent floats, padded experts
     few = np.array([-np.inf, -1, -0.0, 0.0, 1, np.nextafter(np.float32(1), np.float32(2))])
-    # numpy sorts NaN last: as the largest, it is infinite here.
+    # numpy sorts NaN last, so it is replaced by infinity here, as the largest.
     many = np.array([-np.inf, 1, np.inf, np.nan])
     draws = (rng.choice(few, (2, 50, size)), rng.choice(many, (2, 50, size)))
     for scores in (*draws, rng.normal(size=(2, 50, size))):
@@ -54,7 +54,7 @@ def test_ranks_are_the_places_in_a_stable_sort(size: int, dtype: torch.dtype) ->
 
 def test_top_p_mask_by_hand() -> None:
     probs = torch.tensor([[0.1, 0.5, 0.25, 0.15], [0.25, 0.25, 0.25, 0.25]], dtype=torch.float64)
-    # 0.5 is enough for 0.5 exactly; of equals, the first two are.
+    # 0.5 reaches 0.5 exactly; of equal values, the first two are taken.
     assert gating.top_p_mask(probs, 0.5, 4).int().tolist() == [[0, 1, 0, 0], [1, 1, 0, 0]]
     # 0.5 + 0.25 + 0.15 = 0.9 is not enough for 0.95; k may be less.
     assert gating.top_p_mask(probs, 0.95, 4).all()
@@ -186,8 +186,8 @@ def test_bias_step_by_hand() -> None:
     # 4 inputs on 3 experts: 4/3 each would be even; experts have 1, 3 and 0.
     chosen = torch.tensor([[0, 1, 0], [1, 0, 0], [0, 1, 0], [0, 1, 0]], dtype=torch.bool)
     assert gating.bias_step(chosen, 3).tolist() == [1, -1, 1]
-    # An expert that is at the mean stays, and one that the run does not have never moves:
-    # with 2 of the 3 experts, 4/2 each would be even; they have 1 and 3.
+    # The bias of an expert at the mean stays, and that of a padded expert never moves: with 2 of
+    # the 3 experts, 4/2 each would be even; they have 1 and 3.
     assert gating.bias_step(chosen, 2).tolist() == [1, -1, 0]
     even = torch.tensor([[1, 0, 0], [1, 0, 0], [0, 1, 0], [0, 1, 0]], dtype=torch.bool)
     assert gating.bias_step(even, 2).tolist() == [0, 0, 0]
@@ -217,7 +217,7 @@ def test_first_choices_go_before_all_second_ones() -> None:
 
 
 def test_what_is_not_wanted_takes_no_room() -> None:
-    # All want expert 0 first, with room for two; inputs 0 and 2 do not ask.
+    # All inputs prefer expert 0, which has room for two; inputs 0 and 2 do not request it.
     rank = torch.tensor([[0, 1]]).expand(4, 2)
     wanted = torch.tensor([[0, 0], [1, 0], [0, 0], [1, 0]], dtype=torch.bool)
     assert torch.equal(gating.within_capacity(wanted, rank, 2.0), wanted)

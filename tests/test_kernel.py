@@ -1,7 +1,7 @@
-"""The run-major kernel against `MoE` trained alone, against the fused engine, and against itself.
+"""The run-major kernel, compared with `MoE` trained alone, the fused engine, and itself.
 
-The slow, obvious things it is held to: `train_alone` (float64, autograd, torch's Adam), and a loop
-over every pixel for the lists.
+The slow, simple references are `train_alone` (float64, autograd, torch's Adam) and, for the lists,
+a loop over every pixel.
 """
 
 import importlib.util
@@ -36,9 +36,9 @@ pytestmark = pytest.mark.skipif(
     not kernel.available() and not os.environ.get("CI"), reason=f"no kernel: {kernel.why_not()}"
 )
 
-# Beyond float32's rounding, nothing: of a tensor's largest entry, and of a measure
+# Only float32 rounding is tolerated, relative to a tensor's largest entry, and for a measure
 TOLERANCE = 1e-4
-# Ragged ne, from less than a vector to more than one, mixed k and seeds
+# Ragged ne, from less than one vector to more than one; mixed k and seeds
 CELLS = [(1, 1, 1.0, 0), (3, 2, 0.1, 1), (10, 1, 1.0, 0), (10, 4, 10.0, 0), (17, 3, 1.0, 1)]
 # Where a gradient is 0 but for rounding, Adam's step is as long as elsewhere, and of either sign:
 # of the many entries of wide layers a few are such, and so short steps keep them within TOLERANCE.
@@ -47,7 +47,7 @@ SHORT = 1e-4
 # Of top-p no multiple of 1/ne: for a blank image all p are 1/ne, and rounding would decide.
 KNOBS = {"loss-free": 0.01, "deepseek-v3": 0.01, "top-p": 0.57}
 ROUTER_STAYS = ("random", "dense-active", "dense-total")
-TRAINED_INPUTS = 600  # of `odd`: the others no training image has
+TRAINED_INPUTS = 600  # of `odd`: the others are 0 in all training images
 
 
 @pytest.fixture(scope="module")
@@ -57,8 +57,8 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def odd(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
-    """400 training and 130 test images of noise: some blank, some full, of every number of pixels
-    modulo 4; in training the last inputs are 0, and in the test they are not."""
+    """400 training and 130 test images of noise: some blank, some full, with every number of pixels
+    modulo 4. The last inputs are 0 in all training images, but not in the test images."""
     rng = np.random.default_rng(0)
 
     def images(count: int, inputs: int) -> np.ndarray:
@@ -87,7 +87,7 @@ def run_of(recipe: str, ne: int, k: int, lc: float, seed: int) -> Run:
 
 
 def settings_of(recipe: str) -> Train:
-    """Fifty steps, short ones but for the recipes of the source."""
+    """Fifty steps, with a small learning rate except for the source's recipes."""
     rate = FIFTY_STEPS.learning_rate if recipe in ("blog", "logits", "switch") else SHORT
     return replace(FIFTY_STEPS, learning_rate=rate)
 
@@ -127,7 +127,7 @@ def assert_like_alone(
     return last
 
 
-# --- what it computes
+# --- results
 
 
 @pytest.mark.parametrize("recipe", kernel.RECIPES)
@@ -158,7 +158,7 @@ def test_the_same_with_limited_capacity(recipe: str, mnist_5k: Dataset, cache: P
 
 def test_capacity_and_z_loss_are_of_some_recipes(mnist_5k: Dataset, cache: Path) -> None:
     limited = replace(FIFTY_STEPS, learning_rate=SHORT, capacity_factor=1.0, z_loss=0.01)
-    # z_loss alone trains the router of a single expert; for the other recipes both mean nothing
+    # Only z_loss trains the router of a single expert; other recipes ignore both settings
     (one,) = kernel.train([Run("switch", 1, 1, 1.0, 0)], mnist_5k, limited, cache=cache)
     assert one.history[0, HISTORY.index("router_grad_norm")] > 0
     for recipe in set(kernel.RECIPES) - {"switch", "gshard"}:
@@ -224,15 +224,15 @@ def test_one_expert_has_nothing_to_balance(recipe: str, mnist_5k: Dataset, cache
     none, much = kernel.train(runs, mnist_5k, FIFTY_STEPS, cache=cache)
     assert_same_bits([none], [much])
     last = dict(zip(HISTORY, none.history[-1].tolist(), strict=True))
-    # Switch's loss is 1 at perfect balance, and one expert cannot be out of it.
+    # Switch's loss is 1 at perfect balance, and one expert is always balanced.
     assert last["gate_loss"] == (1 if recipe in ("switch", "mixtral", "top-p") else 0)
-    # The gate of loss-free is a sigmoid, which learns without rivals too.
+    # The gate of loss-free is a sigmoid, which also learns with one expert.
     assert (last["router_grad_norm_max"] > 0) == (recipe == "loss-free")
     for name in ("max_violation", "dead_experts", "dropped"):
         assert last[name] == 0, name
 
 
-# --- the same bits
+# --- reproducibility
 
 
 def test_a_runs_bits_depend_on_its_cell_alone(
@@ -298,7 +298,7 @@ def test_an_unknown_instruction_set_is_refused_with_those_there_are(
         kernel.train([Run("blog", 2, 1, 1.0, 0)], odd, FIFTY_STEPS, cache=cache)
 
 
-# --- what it refuses
+# --- unsupported runs and data
 
 
 @pytest.mark.parametrize(
@@ -344,7 +344,7 @@ def test_data_it_cannot_take_are_refused_by_folder(
 
 
 def copy_of_the_engine(folder: Path, without: str = "nothing") -> ModuleType:
-    """kernel.py in another folder, with the C beside it, as an installation of its own."""
+    """A copy of kernel.py and the C files in another folder, as a separate installation."""
     home = Path(kernel.__file__).parent
     for path in (home / "kernel.py", *home.glob("*.c"), *home.glob("_kernel*")):
         if without not in path.name:
@@ -368,7 +368,7 @@ def no_library(folder: Path) -> None:
 
 
 def another_library(folder: Path) -> None:
-    """One that has no function of ours."""
+    """A library without our functions."""
     (library,) = folder.glob("_kernel*")
     shutil.copy(_umath_linalg.__file__, library)
 
@@ -416,7 +416,7 @@ def test_with_a_wrong_library_it_says_so_in_one_line(
 
 
 def assert_lists_of(lists: pixel_lists.PixelLists, data: Dataset) -> None:
-    """Pixel by pixel."""
+    """Compare pixel by pixel."""
     train_x = data.train_x.tolist()
     images_with = [sum(image[i] > 0 for image in train_x) for i in range(784)]
     columns = sorted(range(784), key=lambda i: (-images_with[i], i))
@@ -436,7 +436,7 @@ def assert_lists_of(lists: pixel_lists.PixelLists, data: Dataset) -> None:
 
 
 def unkept(folder: Path, cache: Path) -> pixel_lists.PixelLists:
-    """As a new process would get them."""
+    """The lists, without the in-process cache, as in a new process."""
     return pixel_lists.pixel_lists(Dataset(folder), cache)
 
 
@@ -466,7 +466,7 @@ def test_a_damaged_cache_is_made_anew(damage: str, odd: Dataset, tmp_path: Path)
         "truncated": good[:middle],
         "no digest": b"\xff",
     }
-    path.unlink()  # others may have it mapped
+    path.unlink()  # may still be memory-mapped
     if damage != "missing":
         path.write_bytes(spoilt.get(damage, b""))
     assert_lists_of(unkept(odd.folder, tmp_path), odd)
@@ -503,7 +503,7 @@ def test_two_processes_may_make_the_lists_at_once(
 
 # --- Ctrl-C
 
-# One epoch of minutes, so that nothing but a slice can end it. A thread tells when C has begun.
+# An epoch takes minutes, so only the end of a slice can stop it. A thread reports that C runs.
 LONG_RUN = """
 import sys, threading, time
 from pathlib import Path
@@ -538,7 +538,7 @@ def test_ctrl_c_ends_a_long_run_at_once(mnist_5k: Dataset, cache: Path) -> None:
             assert process.stdout.readline() == "training\n"
             time.sleep(0.3)  # well into the epoch
             process.send_signal(signal.SIGINT)
-            # The epoch takes minutes. A slice is a tenth of a second, the rest the end of Python.
+            # The epoch takes minutes, a slice a tenth of a second; the rest is Python's exit.
             rest, errors = process.communicate(timeout=60)
         finally:
             process.kill()

@@ -1,4 +1,4 @@
-"""The textbook layer against a slow loop, and the facts that follow from its definition."""
+"""The layer, compared with a slow loop, and properties that follow from its definition."""
 
 import math
 from pathlib import Path
@@ -37,8 +37,8 @@ def by_loop(model: MoE, x: torch.Tensor, softmax_experts: bool) -> torch.Tensor:
 
 
 def by_hand(recipe: str, top_k: int, **more: Any) -> MoE:
-    """Three experts whose router passes its three inputs on as logits, and who hand on the same
-    whatever they get: over two classes, ln of 1 : 1, 1 : 3 and 3 : 1."""
+    """A router that passes its three inputs on as logits, and three experts with constant outputs
+    over two classes: ln of 1 : 1, 1 : 3 and 3 : 1."""
     model = MoE(3, 2, 2, num_experts=3, top_k=top_k, recipe=recipe, seed=0, **more).double()
     with torch.no_grad():
         model.router.weight.copy_(torch.eye(3))
@@ -66,7 +66,7 @@ def test_the_mixture_of_logits_by_hand() -> None:
     expected = [[0.6, 0.4], [0.4, 0], [0, 0.5], [0, 0.5]]
     torch.testing.assert_close(output / math.log(3), torch.tensor(expected, dtype=torch.float64))
     torch.testing.assert_close(aux.importance, torch.tensor([1.6, 1.4, 1], dtype=torch.float64))
-    # switch weighs with the plain probabilities: 1/3, 1/2; 1/2, 1/3; 1/3, 1/3; 4/9, 4/9.
+    # switch weights by the plain probabilities: 1/3, 1/2; 1/2, 1/3; 1/3, 1/3; 4/9, 4/9.
     output, aux = by_hand("switch", 2)(x)
     expected = [[1 / 2, 1 / 3], [1 / 3, 0], [0, 1 / 3], [0, 4 / 9]]
     torch.testing.assert_close(output / math.log(3), torch.tensor(expected, dtype=torch.float64))

@@ -1,4 +1,4 @@
-"""What goes wrong in mixtures elsewhere, each on the smallest input that shows it."""
+"""Common faults of mixture-of-experts layers, each on the smallest input that shows it."""
 
 import copy
 import math
@@ -26,19 +26,19 @@ CPU = torch.device("cpu")
 
 
 def layer(recipe: str, num_experts: int = 4, **more: Any) -> MoE:
-    """4 inputs, 5 hidden, 3 outputs, k = 2 where the recipe allows it."""
+    """4 inputs, 5 hidden units, 3 outputs; k = 2 if the recipe allows it."""
     top_k = min(RECIPES[recipe].only_k or 2, num_experts)
     return MoE(4, 5, 3, num_experts, top_k, recipe, seed=0, **more)
 
 
 def gradients(model: MoE, x: Tensor) -> list[Tensor]:
-    """Of the sum of all losses, by parameter that trains."""
+    """The gradients of the sum of all losses, for each trainable parameter."""
     output, aux = model(x)
     loss = output.square().sum() + aux.gate_loss
     return list(torch.autograd.grad(loss, [p for p in model.parameters() if p.requires_grad]))
 
 
-# --- the noise of shazeer has a least spread
+# --- the noise of shazeer has a minimum spread
 
 
 @pytest.mark.parametrize("noise_weight", [-44.0, -1e6, 1e6])
@@ -58,7 +58,7 @@ def test_the_least_spread_is_a_hundredth() -> None:
     assert spread[0].tolist() == pytest.approx([0.01, math.log(2) + 0.01, 100.01])
 
 
-# --- NaN goes on to what depends on it
+# --- NaN propagates to everything that depends on it
 
 
 @pytest.mark.parametrize("training", [True, False])
@@ -121,15 +121,15 @@ def test_a_nan_of_one_run_stays_in_it_in_the_fused_engine(recipe: str, mnist_5k:
     for one, other in zip(sound.weights()[::2], sick.weights()[::2], strict=True):
         for name in one:
             assert torch.equal(one[name], other[name])
-    # All choose the first two of its experts, which counts as a load and not as none. Of the three
-    # beside a shared expert, all choose one. An expert that chooses takes its share.
+    # All inputs choose its first two experts, which counts as load. With a shared expert, all
+    # choose one of the other three. In expert choice, each expert takes its share.
     others = {"shared-expert": (2, 2), "expert-choice": (0, 0)}
     dead, violation = others.get(recipe, (2, 1))
     assert measured["dead_experts"][1] == dead
     assert measured["max_violation"][1] == violation
 
 
-# --- the selection bias keeps its digits
+# --- the selection bias keeps its precision
 
 
 @pytest.mark.parametrize("convert", [MoE.bfloat16, MoE.half, lambda m: m.to(torch.bfloat16)])
@@ -154,7 +154,7 @@ def test_the_selection_bias_follows_to_double_and_to_another_device() -> None:
     assert model.selection_bias.dtype == torch.float32
 
 
-# --- what does not train requires no gradient, and hides none
+# --- frozen parameters require no gradient, and block none
 
 
 @pytest.mark.parametrize("recipe", RECIPES)
@@ -193,7 +193,7 @@ def test_the_router_of_random_stays_whatever_requires_gradients() -> None:
 
 
 def test_sizes_that_are_no_whole_numbers() -> None:
-    # In a process of its own: under test, hints are checked before the layer sees the value.
+    # In a separate process: under pytest, type hints are checked before the layer sees the value.
     code = """
 import numpy as np
 from moe import MoE
@@ -262,7 +262,7 @@ def test_a_wrong_number_of_inputs_is_not_taken_for_another_batch() -> None:
 
 
 class Work(TorchDispatchMode):
-    """Counts the operations of what runs under it, and the elements of their largest result."""
+    """Counts the operations in its context, and the elements of their largest result."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -277,7 +277,7 @@ class Work(TorchDispatchMode):
 
 
 def test_512_experts_are_ranked_without_comparing_all_with_all() -> None:
-    # All with all would be results of 128 · 512² elements, a pass for each expert 512 operations.
+    # Comparing all pairs needs results of 128 · 512² elements; one pass per expert, 512 operations.
     scores = torch.randn(128, 512)
     with Work() as work:
         rank = gating.ranks(scores)
@@ -301,7 +301,7 @@ def test_autocast_leaves_the_router_in_float32(recipe: str, dtype: torch.dtype) 
     assert torch.equal(cast.chosen, aux.chosen)
     assert torch.equal(cast.gates, aux.gates)
     assert torch.equal(cast.gate_loss, aux.gate_loss)
-    # The experts are cast: to 8 bits or 11, for outputs of about 1.
+    # The experts are cast: a precision of 8 or 11 bits, for outputs of about 1.
     assert not torch.equal(cast_output, output)
     torch.testing.assert_close(cast_output.float(), output, rtol=0, atol=0.05)
 

@@ -1,4 +1,4 @@
-"""What users do with a layer: each recipe does it, or says in one line why not."""
+"""Typical uses of a layer: each recipe supports them, or says in one line why not."""
 
 import copy
 import io
@@ -24,13 +24,13 @@ both_modes = pytest.mark.parametrize("training", [True, False])
 
 
 def layer(recipe: str, num_experts: int = 4, top_k: int = 2, **more: Any) -> MoE:
-    """4 inputs, 5 hidden, 3 outputs, and the recipe's own k where it has but one."""
+    """4 inputs, 5 hidden units, 3 outputs; the recipe's k if it allows only one."""
     top_k = RECIPES[recipe].only_k or min(top_k, num_experts)
     return MoE(4, 5, 3, num_experts, top_k, recipe, seed=0, **more)
 
 
 def losses(model: Callable, x: Tensor, draws: Tensor | None = None) -> Tensor:
-    """A loss that every parameter which trains has a part in."""
+    """A loss that depends on every trainable parameter."""
     output, aux = model(x, draws)
     return output.square().mean() + aux.gate_loss + (0 if aux.z_loss is None else aux.z_loss)
 
@@ -38,7 +38,7 @@ def losses(model: Callable, x: Tensor, draws: Tensor | None = None) -> Tensor:
 def slopes(
     model: MoE, x: Tensor, draws: Tensor | None = None, of: Callable | None = None
 ) -> dict[str, Tensor]:
-    """The gradients of `losses`, of the model or what stands for it, by the parameter's name."""
+    """The gradients of `losses`, for the model or a transformed model, by parameter name."""
     parameters = {name: p for name, p in model.named_parameters() if p.requires_grad}
     loss = losses(model if of is None else of, x, draws)
     return dict(zip(parameters, torch.autograd.grad(loss, [*parameters.values()]), strict=True))
@@ -68,7 +68,7 @@ def test_a_batch_of_one(recipe: str, training: bool) -> None:
     model = layer(recipe).train(training)
     x, draws = torch.rand(2, 1, 4)
     assert all(torch.isfinite(slope).all() for slope in slopes(model, x, draws).values())
-    if recipe == "expert-choice":  # each expert takes one at least
+    if recipe == "expert-choice":  # each expert takes at least one
         assert model(x)[1].chosen.all()
         return
     more, _ = model.eval()(torch.cat([x, torch.rand(3, 4)]))
@@ -136,7 +136,7 @@ def test_other_precisions(recipe: str, dtype: torch.dtype) -> None:
     cast = copy.deepcopy(model).to(dtype)
     output, aux = cast(x)
     assert output.dtype == dtype
-    # Float32 at least for what the router decides.
+    # The router computes in float32 or higher.
     assert aux.gates.dtype == torch.promote_types(dtype, torch.float32)
     for name, slope in slopes(cast, x).items():
         assert slope.dtype == dtype, name
@@ -237,7 +237,7 @@ def test_vmap_is_for_the_router_alone(recipe: str) -> None:
 
 
 def in_a_process_of_its_own(code: str) -> None:
-    """Under test, every call checks its hints, which torch's tracers would trace too."""
+    """Under pytest, every call checks type hints, which torch's tracers would trace too."""
     lines = f"import torch\nfrom tests.test_layer_uses import *\ntorch.set_num_threads(1)\n{code}"
     done = subprocess.run([sys.executable, "-c", lines], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
@@ -262,7 +262,7 @@ def test_compile() -> None:
 
 
 def assert_exports(recipe: str) -> None:
-    """What the exported program gives for batches of other sizes than its example."""
+    """Compare the exported program on batches of other sizes than its example."""
     model = layer(recipe, num_experts=3).eval()
     batch = torch.export.Dim("batch")
     program = torch.export.export(model, (torch.rand(6, 4),), dynamic_shapes=({0: batch},))
@@ -281,7 +281,7 @@ def test_export_with_a_dynamic_batch() -> None:
 
 
 class Classifier(nn.Module):
-    """A loss that goes through DistributedDataParallel: of outputs alone, and gates."""
+    """Computes a loss of the outputs and gates only, as DistributedDataParallel requires."""
 
     def __init__(self, moe: MoE) -> None:
         super().__init__()
@@ -293,13 +293,13 @@ class Classifier(nn.Module):
 
 
 def rows_of(rank: int) -> tuple[Tensor, Tensor]:
-    """Three inputs that differ from process to process, so that each leaves experts unused."""
+    """Three inputs that differ between processes, so that each leaves experts unused."""
     generator = torch.Generator().manual_seed(rank)
     return torch.rand(3, 4, generator=generator), torch.rand(3, 8, generator=generator)
 
 
 def trained(model: nn.Module, steps: int, rank: int) -> None:
-    """Steps of SGD, each on the loss of a process's own inputs."""
+    """Train with SGD, on the loss of the process's own inputs."""
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     for _ in range(steps):
         optimizer.zero_grad()

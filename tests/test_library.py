@@ -1,4 +1,4 @@
-"""`sweep` beside the pipeline, its arguments, its store, and how it is called."""
+"""`sweep`: compared with the pipeline; its arguments, its store, and ways to call it."""
 
 import inspect
 import os
@@ -38,7 +38,7 @@ SMALL: dict[str, Any] = {"ne": 2, "k": 1, "seeds": 1, "epochs": 1, "batch_size":
 
 
 def toy(samples: int = 60, classes: int = 3) -> dict[str, Any]:
-    """Signed inputs (N, 4), of classes that differ in their mean."""
+    """Signed inputs (N, 4), with class-dependent means."""
     rng = np.random.default_rng(0)
     y = np.arange(samples) % classes
     x = rng.normal(size=(samples, 4)) + np.eye(classes, 4)[y]
@@ -52,7 +52,7 @@ def toy(samples: int = 60, classes: int = 3) -> dict[str, Any]:
 def test_the_table_is_the_pipelines_runs_csv(
     mnist_5k: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The stages train on files, by worker processes; the call on arrays, by threads."""
+    """The stages train on files, with worker processes; `sweep` on arrays, with threads."""
     monkeypatch.chdir(tmp_path)
     Path("data").mkdir()
     Path("reports").mkdir()
@@ -71,8 +71,8 @@ def test_the_table_is_the_pipelines_runs_csv(
     settings = {"seeds": 2, "epochs": 2, "batch_size": 50, "hidden": 4}
     found = sweep(*data.arrays, **cells, **settings, progress=False)
     assert len(found) == len(runs_of(params.sweeps)) == 3 * 2 * 2 * 2
-    # Six digits, but for the mean of the gradients, which the stage takes of rounded ones; the
-    # stage's null tables are fewer.
+    # Six digits, except for the mean of the gradients, which the stage computes from rounded ones;
+    # the stage has fewer null tables.
     write_table(found, tmp_path / "found/runs.csv")
     ours, theirs = (
         pd.read_csv(path, dtype=str).drop(columns=["router_grad_norm", "nmi_null"])
@@ -232,7 +232,7 @@ def test_the_layer_is_imported_without_pandas() -> None:
     assert set(moe.__all__) == {"MoE", "sweep"}
 
 
-# --- recipes of one's own
+# --- a user's own recipes
 
 
 def _route(inputs: Any) -> Any:
@@ -276,7 +276,7 @@ def test_the_store_trains_again_when_the_file_of_a_recipe_changes(
     losses = []
     for factor, in_store in ((1, 0), (1, 1), (9, 0)):
         file.write_text(text.replace("FACTOR", str(factor)))
-        # Python's own cache of the source is by time and size; the keys are not.
+        # Python caches sources by time and size; the keys do not.
         from moe.train import run_key
 
         run_key._bytes_of.cache_clear()
@@ -391,7 +391,7 @@ print(round(float(runs["accuracy"].mean()), 6))
 
 @pytest.mark.slow
 def test_a_script_without_a_guard_a_prompt_and_a_kill(tmp_path: Path) -> None:
-    """kill -9 once something is in the store; the same call then ends with the same numbers."""
+    """kill -9 once a run is in the store; the same call then gives the same numbers."""
     store = tmp_path / "store"
     script = tmp_path / "script.py"
     script.write_text(SCRIPT.replace("EPOCHS", "20"))
@@ -406,7 +406,7 @@ def test_a_script_without_a_guard_a_prompt_and_a_kill(tmp_path: Path) -> None:
     resumed = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
     (found,) = re.findall(r"^(\d+) of 48 runs are in the store", resumed.stderr, re.MULTILINE)
     assert 0 < int(found) < 48
-    # From standard input, where Python has no file of the script, and without interruption.
+    # From standard input, without a script file, and without interruption.
     typed = subprocess.run(
         [sys.executable, "-", str(tmp_path / "other")],
         input=script.read_text(), env=environment, capture_output=True, text=True, check=True,
@@ -439,7 +439,7 @@ def test_an_example_prints_what_the_page_says(
     assert words[0] == words[1]
     theirs, ours = (np.array(number.findall(text), float) for text in (printed, out))
     assert ours == pytest.approx(theirs, abs=0.02)
-    if name == "digits.py":  # the last block goes on from it
+    if name == "digits.py":  # the last block continues it
         last = PAGE.rpartition("```python\n")[2].partition("```")[0]
         exec(last, known)
         assert known["output"].shape == (3, 10)

@@ -1,4 +1,4 @@
-"""The Makefile in folders and environments that are not as expected; versions that must agree."""
+"""The Makefile in unusual folders and environments; versions that must agree."""
 
 import os
 import re
@@ -10,8 +10,8 @@ import pytest
 from ruamel.yaml import YAML
 
 ROOT = Path(__file__).parent.parent
-# A Python that only makes folders: `-m venv` gives a .venv with the same stand-in and a `pip`
-# script, `-m pip` says how it is called. It writes what it is asked for to $CALLS.
+# A fake Python: `-m venv` creates a .venv with the same fake and a `pip` script, `-m pip` does
+# nothing. It logs its arguments to $CALLS.
 STAND_IN = """#!/bin/bash
 echo "$PYTHONHOME|$PYTHONPATH|$PYTHONUTF8|$*" >> "$CALLS"
 case "$*" in
@@ -26,7 +26,7 @@ esac
 
 
 class Folder:
-    """A folder with the Makefile, and make run in it with a stand-in for Python."""
+    """A folder with the Makefile, in which make runs with a fake Python."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -40,7 +40,7 @@ class Folder:
         self.python.chmod(0o755)
 
     def make(self, *arguments: str, version: str = "3.11.7", **variables: str):
-        """Run make; returns it done, and the calls of Python, without those that only look."""
+        """Run make; returns the process, and the calls of Python, without queries."""
         calls = self.path.parent / "calls"
         calls.write_text("")
         environment = {**os.environ, "CALLS": str(calls), "VERSION": version, **variables}
@@ -99,7 +99,7 @@ def test_an_old_python_is_refused_in_one_line(folder: Folder) -> None:
 
 
 def interrupted(venv: Path) -> None:
-    """As Ctrl-C leaves it before pip is there."""
+    """The state after Ctrl-C before pip was installed."""
     (venv / ".ready").unlink()
     (venv / "bin/pip").unlink()
 

@@ -1,4 +1,4 @@
-"""params.yaml: what stands in it, and what is refused, with one line that names key and value."""
+"""params.yaml: its content, and invalid files, refused in one line that names key and value."""
 
 import dataclasses
 import math
@@ -220,7 +220,7 @@ def test_bad_params(case: str, tmp_path: Path) -> None:
 def test_a_recipe_of_extensions_is_not_for_ray(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Other machines do not have its file."""
+    """Other machines do not have the recipe's file."""
     (tmp_path / "extensions").mkdir()
     (tmp_path / "extensions/own.py").write_text("from moe.recipes.switch import RECIPE\n")
     monkeypatch.chdir(tmp_path)

@@ -1,4 +1,4 @@
-"""The true pipeline, by `dvc repro` in a copy of the project, with a real MLflow store."""
+"""The real pipeline, run by `dvc repro` in a copy of the project, with a real MLflow store."""
 
 import json
 import os
@@ -21,7 +21,7 @@ yaml = YAML()
 
 
 class Copy:
-    """A clone of a working tree in an empty folder, and commands run in it."""
+    """A clone of a working tree in an empty folder, in which commands run."""
 
     def __init__(self, folder: Path, mirror: Path | None = None, root: Path = ROOT) -> None:
         self.folder = folder
@@ -92,7 +92,7 @@ def sweep(**axes: list | int) -> list:
 
 @pytest.fixture(scope="module")
 def small(tmp_path_factory: pytest.TempPathFactory) -> Copy:
-    """2 recipes × (ne, k) = (1, 1), (2, 1), (2, 2) × 2 seeds on mnist-5k, run to the end."""
+    """A finished study: 2 recipes × (ne, k) = (1, 1), (2, 1), (2, 2) × 2 seeds on mnist-5k."""
     copy = Copy(tmp_path_factory.mktemp("small"))
     copy.params(data={"dataset": "mnist-5k"}, sweeps=sweep(), train={"epochs": 2})
     said = copy.repro()
@@ -111,7 +111,7 @@ def test_every_run_is_in_every_table(small: Copy) -> None:
     assert runs["accuracy"].between(0.2, 1).all()
     history = pd.read_csv(small.folder / "results/history.csv")
     assert len(history) == 12 * 2
-    # The engine's last test accuracy is that of MoE with the weights that came out.
+    # The engine's last test accuracy is that of MoE with the trained weights.
     last = history[history["epoch"] == 2].reset_index(drop=True)
     assert (last["test_accuracy"] - runs["accuracy"]).abs().max() < 0.0011  # an image
     confusion = pd.read_csv(small.folder / "results/confusion.csv")
@@ -133,7 +133,7 @@ def test_every_run_is_in_every_table(small: Copy) -> None:
 def test_the_report_is_there(small: Copy) -> None:
     html = (small.folder / "reports/index.html").read_text()
     assert "5,000 images of MNIST" in html
-    # One lc alone has no effect of lc, and ne = 1, 2 are too few for a curve of specialisation.
+    # A single lc shows no effect of lc, and ne = 1, 2 are too few for a specialisation curve.
     without = {
         *("effect-of-lc-on-accuracy", "effect-of-lc-on-gate-loss", "effect-of-lc-on-network-loss"),
         *("balance", "specialisation"),
@@ -167,7 +167,7 @@ def test_dvc_shows_its_metrics_in_few_columns(small: Copy) -> None:
 
 @pytest.mark.slow
 def test_dvc_draws_its_plots_for_any_study(small: Copy) -> None:
-    """This one has no lc but 1, no recipe `logits`."""
+    """This study has only lc = 1, and no recipe `logits`."""
     done = small.run("dvc", "plots", "show", "--json")
     assert done.stderr == ""
     plots = json.loads(done.stdout)["data"]
@@ -246,7 +246,7 @@ def test_a_study_on_all_of_mnist(mirror: Path, tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_a_study_that_diverges_says_so_everywhere(tmp_path: Path) -> None:
-    """Half of the runs take Adam steps of 1e30, whose squares overflow float32."""
+    """Half of the runs have Adam steps of 1e30, whose squares overflow float32."""
     copy = Copy(tmp_path)
     axes = sweep(recipe=["logits"], k=[1], learning_rate=[0.001, 1e30])
     copy.params(data={"dataset": "mnist-5k"}, sweeps=axes, train={"epochs": 1})

@@ -1,4 +1,4 @@
-"""The playground's engine, in JavaScript, against the Python layer."""
+"""The playground's JavaScript engine, compared with the Python layer."""
 
 import json
 import subprocess
@@ -24,12 +24,12 @@ from moe.report.playground import mnist_5k as mnist_5k_of_page
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "results"
 SOURCES = ROOT / "reports" / "template" / "playground"
-NODE = Path(playwright.__file__).parent / "driver" / "node"  # JavaScript that every test run has
+NODE = Path(playwright.__file__).parent / "driver" / "node"  # available in every test run
 EXPERTS, STEPS, BATCH, RATE = 6, 50, 32, 0.003
 
 
 def in_node(script: str, given: Any, folder: Path) -> Any:
-    """What a script returns; it sees the very files that the page ships, and `given`."""
+    """The result of a script, run with the page's own source files and the variable `given`."""
     (folder / "given.json").write_text(json.dumps(given))
     sources = "\n".join((SOURCES / name).read_text("utf-8") for name in TRAINER[:-1])
     (folder / "run.js").write_text(
@@ -58,7 +58,7 @@ return { steps, weights };
 
 
 def names_of(model: MoE) -> dict[str, torch.Tensor]:
-    """The layer's weights by the engine's names."""
+    """The layer's weights, by the engine's names."""
     weights = {"router": model.router.weight, **dict(model.experts.named_parameters())}
     if model.recipe.trainable_noise:
         weights["noise"] = model.noise.weight
@@ -82,7 +82,7 @@ def allowed() -> list[tuple[str, int]]:
 def test_the_engine_trains_as_the_layer_does(
     recipe: str, top_k: int, mnist_5k: Dataset, tmp_path: Path
 ) -> None:
-    """Every weight within 1e-9 after 50 steps of Adam from the same weights on the same batches."""
+    """Equal within 1e-9 after 50 steps of Adam from the same weights on the same batches."""
     loss_coef = 0.01 if RECIPES[recipe].selection_bias else 0.5
     model = MoE(784, 10, 10, EXPERTS, top_k, recipe, seed=3).double()
     batches = batch_order(3, 0, len(mnist_5k.train_x), BATCH)[:STEPS]
@@ -203,7 +203,7 @@ def test_the_page_has_the_images_of_mnist_5k(mnist_5k: Dataset) -> None:
 
 
 def test_the_map_puts_alike_images_side_by_side(mnist_5k: Dataset) -> None:
-    """Most of an image's ten nearest neighbours on the map are of its class; by chance, a tenth."""
+    """Most of an image's ten nearest neighbours on the map have its class; by chance, a tenth."""
     places = np.array(json.loads((SOURCES / "map.json").read_text()))
     labels = mnist_5k.test_y.numpy()
     assert places.shape == (1000, 2)
@@ -219,6 +219,6 @@ def test_a_study_without_the_tour_s_cells_has_no_numbers_for_it() -> None:
     empty = tour_facts(tables._replace(runs=tables.runs[:0]))
     assert set(empty.values()) == {None}
     assert len(empty) == len(tour_facts(tables))
-    # The tour speaks of digits.
+    # The tour is about digits.
     clothes = tour_facts(tables._replace(dataset=DATASETS["fashion-mnist"]))
     assert set(clothes.values()) == {None}

@@ -1,4 +1,4 @@
-"""What stages show of their work: texts, times left, and where the results are."""
+"""Progress of stages: texts, times left, and where the results are."""
 
 import os
 import subprocess
@@ -18,7 +18,7 @@ ROOT = Path(__file__).parent.parent
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """The time that the module sees, to be set by the test."""
+    """The module's clock, set by the test."""
     now = [100.0]
     monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
     return now
@@ -70,7 +70,7 @@ def test_training_says_what_it_is_at(
 def test_lines_where_there_is_no_terminal(
     clock: list[float], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The first at once, then one in five seconds at most, and the last."""
+    """The first line at once, then at most one every five seconds, and the last."""
     work = runs_of_a_study(10)
     with shown(work):
         for _ in range(10):
@@ -89,7 +89,7 @@ def test_lines_where_there_is_no_terminal(
 def test_an_mlflow_that_is_late_is_not_said_to_be_gone(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """As when importing it takes longer than the training."""
+    """For example, if importing MLflow takes longer than training."""
     ready = threading.Event()
     monkeypatch.setattr(live, "PATIENCE", 0.1)
     monkeypatch.setattr(live.Live, "_show", lambda self: ready.wait(10))

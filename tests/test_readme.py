@@ -1,4 +1,4 @@
-"""README.md and docs/ say what is there, and what the committed results say."""
+"""README.md and docs/ agree with the project's files and with the committed results."""
 
 import re
 import shutil

@@ -1,4 +1,4 @@
-"""Each recipe on three experts and four inputs, by hand; its gradients; what holds for any input.
+"""Each recipe on three experts and four inputs, by hand; its gradients; properties of any input.
 
 Functions that recipes share are tested in test_gating.py, and training in test_fused.py.
 """
@@ -30,7 +30,7 @@ README = Path(__file__).parent.parent / "README.md"
 
 
 def route(recipe: str, logits: torch.Tensor, top_k: Any, size: Any = 3, **more: Any) -> Routing:
-    """With what the recipe needs beside logits, where the test does not say: no noise, no bias."""
+    """Route; inputs of the recipe that the test does not set default to no noise and no bias."""
     needs, like = recipe_named(recipe), torch.zeros_like(logits)
     if needs.trainable_noise:
         more.setdefault("noise_logits", like + noise_logit(1))
@@ -43,7 +43,7 @@ def route(recipe: str, logits: torch.Tensor, top_k: Any, size: Any = 3, **more: 
 
 
 def noise_logit(spread: float) -> float:
-    """Whose softplus, plus 0.01, is a spread: ln(1 + e^x) = spread − 0.01."""
+    """The noise logit x for a spread: ln(1 + e^x) + 0.01 = spread."""
     return math.log(math.exp(spread - 0.01) - 1)
 
 
@@ -75,7 +75,7 @@ def test_switch_drops_what_is_beyond_capacity_in_training_alone() -> None:
     routing = route("switch", LOGITS, 1, training=True, **limited)
     assert_rows(routing.gates, [[0, 0, 1 / 2], [1 / 2, 0, 0], [1 / 3, 0, 0], [0, 0, 0]])
     assert routing.dropped == 0.25
-    # The loss is of what the router wanted.
+    # The loss uses the choices before the drop.
     assert routing.gate_loss.item() == pytest.approx(101 / 96)
     assert route("switch", LOGITS, 1, **limited).chosen.int().tolist() == FIRST_CHOICE
 
@@ -113,7 +113,7 @@ def test_shazeer_s_spread_is_the_softplus_of_its_noise_logits_and_0_01() -> None
 
 
 def test_shazeer_with_k_ne_has_an_even_load() -> None:
-    # Nobody to beat: load 4, 4, 4. Gates are the softmax: importance (13, 11.5, 11.5) / 9 by
+    # No rivals: load 4, 4, 4. Gates are the softmax: importance (13, 11.5, 11.5) / 9 by
     # Switch's sums 13/36 and 23/72 in test_gating.py: mean 4/3, deviations 1/9, −1/18, −1/18,
     # variance (4 + 1 + 1) / 324 / 3 = 1/162 over 16/9: 1/288.
     routing = route("shazeer", LOGITS, 3)
@@ -185,7 +185,7 @@ def test_deepseek_v3_by_hand() -> None:
     expected = [[0, 8 / 17, 9 / 17], [0.6, 0.4, 0], [0.5, 0.5, 0], [0.5, 0.5, 0]]
     assert_rows(routing.gates, expected)
     assert routing.gate_loss == 0
-    # With one expert the gate is 1, whatever its score is.
+    # With one expert the gate is 1 for any score.
     chosen = route("loss-free", LOGITS, 1, bias=bias).chosen
     assert_rows(route("deepseek-v3", LOGITS, 1, bias=bias).gates, chosen.tolist())
 
@@ -312,7 +312,7 @@ def test_gradients_against_finite_differences(recipe: str, top_k: int, training:
 
 @pytest.mark.parametrize("recipe", [name for name, k in WITH_GRADIENTS if k == 1])
 def test_which_routers_get_a_gradient_at_k_1(recipe: str) -> None:
-    """Through the gates, that is from the network loss: the facts behind claims C5 and C6."""
+    """Through the gates, that is, from the network loss: the basis of claims C5 and C6."""
     logits = LOGITS.clone().requires_grad_()
     gates = route(recipe, logits, 1, training=True).gates
     weights = torch.tensor([1.0, 2.0, 4.0], dtype=torch.float64)  # as if experts' losses
@@ -325,7 +325,7 @@ def test_which_routers_get_a_gradient_at_k_1(recipe: str) -> None:
 
 @pytest.mark.parametrize("training", [False, True])
 def test_shazeer_s_load_loss_reaches_its_router_at_k_1(training: bool) -> None:
-    """As its gates do not, all of its training at k = 1 is balancing."""
+    """Its gates do not, so at k = 1 the router is trained only to balance."""
     logits, noise = LOGITS.clone().requires_grad_(), torch.zeros_like(LOGITS).requires_grad_()
     draws = torch.tensor([[0.3, -0.2, 0.1]], dtype=torch.float64).expand(4, 3)
     routing = route("shazeer", logits, 1, training=training, noise_logits=noise, draws=draws)
@@ -362,9 +362,9 @@ def test_k_and_size_may_differ_between_runs_of_a_stack() -> None:
 
 
 class Case(NamedTuple):
-    """Some recipe with random inputs: of a batch of 8, and what the recipe needs beside logits.
+    """A recipe with random inputs for a batch of 8.
 
-    ties: whole logits, many of them equal; distinct: no two of them equal.
+    ties: integer logits, many of them equal; distinct: logits that all differ.
     """
 
     name: str
@@ -393,7 +393,7 @@ def cases(draw: st.DrawFn) -> Case:
         more["bias"] = torch.rand(experts, dtype=torch.float64, generator=generator) - 0.5
     if recipe.draws == "normal":
         more["draws"] = torch.special.ndtri(draws)
-    if recipe.draws == "uniform":  # alike for all experts, so that these can be permuted
+    if recipe.draws == "uniform":  # equal for all experts, so that these can be permuted
         more["draws"] = draws[:, :1].expand(8, experts)
     return Case(recipe.name, experts, top_k, ties, distinct, more)
 
@@ -401,8 +401,8 @@ def cases(draw: st.DrawFn) -> Case:
 @settings(max_examples=60, deadline=None)
 @given(cases())
 def test_gates_are_non_negative_and_exactly_k_are_not_zero(case: Case) -> None:
-    # In evaluation for every recipe that says so; in training for all of these but gshard, whose
-    # second expert is random.
+    # In evaluation for every recipe that declares it; in training for all of these except gshard,
+    # whose second expert is random.
     recipe = RECIPES[case.name]
     for logits in (case.ties, case.distinct):
         routings = [route(case.name, logits, case.top_k, case.experts)]
@@ -430,7 +430,7 @@ def test_gates_are_non_negative_and_exactly_k_are_not_zero(case: Case) -> None:
 @settings(max_examples=40, deadline=None)
 @given(cases())
 def test_an_input_s_experts_depend_on_its_batch_where_the_recipe_says_so(case: Case) -> None:
-    # Half of the batch, and the whole of it: is the first input's row the same?
+    # Is the first input's row the same in half of the batch and in the whole batch?
     half = {key: value if key == "bias" else value[:4] for key, value in case.more.items()}
     when = RECIPES[case.name].depends_on_batch
     if not when.startswith("in training and"):
@@ -445,7 +445,7 @@ def test_an_input_s_experts_depend_on_its_batch_where_the_recipe_says_so(case: C
 
 
 def test_what_depends_on_the_batch_does() -> None:
-    # All prefer expert 0. In a batch of four that cannot be, for the recipes that look at it.
+    # All inputs prefer expert 0. Recipes that depend on the batch cannot give it to all four.
     logits = torch.tensor([[4, 3], [4, 2], [4, 1], [4, 0.5]], dtype=torch.float64).log()
     for name in ("sinkhorn", "expert-choice"):
         for training in (True, False):
@@ -469,7 +469,7 @@ def test_what_may_drop_in_training_is_stated(case: Case, capacity_factor: float 
         assert torch.equal(kept.chosen, wanted.chosen)
         assert kept.dropped is None
         return
-    # Nobody gets a gate that it had not, and who keeps it keeps it whole.
+    # No input gets a new gate, and gates that are kept do not change.
     assert torch.equal(kept.gates, wanted.gates * kept.chosen)
     assert kept.gate_loss == wanted.gate_loss
     assert kept.dropped is not None
@@ -502,11 +502,11 @@ def test_permuting_experts_permutes_results(case: Case) -> None:
 @settings(max_examples=40, deadline=None)
 @given(cases())
 def test_permuting_inputs_permutes_results(case: Case) -> None:
-    # But for limited capacity, where who comes first is served first.
+    # Except with a limited capacity, which is first come, first served.
     shuffle = torch.randperm(8, generator=torch.Generator().manual_seed(0))
     moved = {key: value if key == "bias" else value[shuffle] for key, value in case.more.items()}
     alone = RECIPES[case.name].depends_on_batch in ("no", "in training, with a capacity factor")
-    logits = case.ties if alone else case.distinct  # of equal inputs an expert takes the first
+    logits = case.ties if alone else case.distinct  # among equal inputs, an expert takes the first
     routing, permuted = case.train(logits), case.train(logits[shuffle], **moved)
     torch.testing.assert_close(permuted.gates, routing.gates[shuffle])
     torch.testing.assert_close(permuted.gate_loss, routing.gate_loss)
@@ -517,7 +517,7 @@ def test_permuting_inputs_permutes_results(case: Case) -> None:
 def test_a_constant_added_to_logits_changes_nothing_where_the_equation_says_so(
     case: Case, constant: int
 ) -> None:
-    # Softmaxes and differences from a threshold do not see it; sigmoids do.
+    # Softmaxes and differences from a threshold are invariant; sigmoids are not.
     if case.name in SIGMOIDS:
         one = torch.zeros(1, 1, dtype=torch.float64)
         gate = route("loss-free", one + constant, 1, 1).gates.item()
@@ -527,7 +527,7 @@ def test_a_constant_added_to_logits_changes_nothing_where_the_equation_says_so(
         routing, shifted = case.train(logits), case.train(logits + constant)
         torch.testing.assert_close(shifted.gates, routing.gates)
         torch.testing.assert_close(shifted.gate_loss, routing.gate_loss)
-    if case.name == "switch":  # its z-loss is there to see it: (a + c)² − a² = 2ac + c²
+    if case.name == "switch":  # its z-loss depends on it by design: (a + c)² − a² = 2ac + c²
         zeros = torch.zeros(1, 1, dtype=torch.float64)
         assert route(case.name, zeros + constant, 1, 1).z_loss == constant**2
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from moe.train.import_closure import ROOT, imported_by
 
-# From the top: a folder or file imports only from those that stand before it.
+# In order: a folder or file imports only from those before it.
 ORDER = [
     *("errors", "statistics", "recipes", "data", "study", "model", "engine", "train"),
     *("analysis", "library", "claims", "figures", "report", "tracking"),
@@ -18,7 +18,7 @@ def room_of(file: str) -> str:
 
 
 def arrows() -> dict[str, set[str]]:
-    """The other rooms that each room imports from."""
+    """The other folders that each folder imports from."""
     found: dict[str, set[str]] = {room: set() for room in ORDER}
     for path in (ROOT / "moe").rglob("*.py"):
         file = path.relative_to(ROOT).as_posix()
@@ -29,7 +29,7 @@ def arrows() -> dict[str, set[str]]:
 
 
 def without_detours(graph: dict[str, set[str]]) -> set[tuple[str, str]]:
-    """The arrows that no longer way implies (the transitive reduction)."""
+    """The transitive reduction: arrows that no longer path implies."""
 
     def reached(room: str) -> set[str]:
         return graph[room].union(*(reached(other) for other in graph[room]))

@@ -1,4 +1,4 @@
-"""The answers of the comparison of routers, from made-up runs: by plain loops, and by hand."""
+"""Results of the comparison of routers on synthetic runs, against plain loops and by hand."""
 
 import math
 from collections.abc import Callable
@@ -39,7 +39,7 @@ def draw(study: RouterStudy) -> Callable[[str], Drawn]:
 
 
 def accuracies(study: RouterStudy, **wanted: Any) -> dict[int, float]:
-    """Accuracy by seed of the runs of phase two with these values."""
+    """Accuracy by seed, for the runs of phase two with these values."""
     values = {"hidden": 10, "capacity_factor": math.inf, **wanted}
     rows = study.runs
     for name, value in values.items():

@@ -1,4 +1,4 @@
-"""The comparison of routers: the choice of phase one by another way, phase two, and the balance."""
+"""The comparison of routers: phase one's choice against plain loops, phase two, the balance."""
 
 import csv
 import itertools
@@ -35,12 +35,12 @@ FIRST = ROOT / "studies/routers-select.yaml"
 
 
 def test_phase_one_by_hand() -> None:
-    """Its header's arithmetic."""
+    """The arithmetic in the file's header."""
     params = read_params(FIRST)
     runs = runs_of(params.sweeps)
     assert len(runs) == 540 + 36 + 180 + 180 + 288 + 72 + 108 + 36 + 72 + 18 == 1530
     assert (params.data.dataset, params.train.capacity_factor) == ("mnist-select", None)
-    # Every recipe at every k of 1 and 2 that it allows, but for top-p, whose k is a bound.
+    # Every recipe at each of k = 1 and 2 that it allows, except top-p, whose k is a bound.
     pairs = {(run.recipe, run.ne, run.k) for run in runs}
     assert pairs == {
         (name, ne, k)
@@ -56,7 +56,7 @@ def test_phase_one_by_hand() -> None:
 
 
 def made_up(ties: bool = False) -> pd.DataFrame:
-    """Phase one with random accuracies of 10,000 images; with ties, of four values only."""
+    """Phase one with random accuracies on 10,000 images; with ties, only four different values."""
     rng, rows = np.random.default_rng(0), []
     for run in runs_of(read_params(FIRST).sweeps):
         right = 9_000 + (rng.integers(0, 4) if ties else rng.integers(0, 900))
@@ -67,7 +67,7 @@ def made_up(ties: bool = False) -> pd.DataFrame:
 
 
 def chosen_by_loops(rows: list[dict[str, Any]]) -> dict[tuple, tuple[float, float]]:
-    """(recipe, ne, k) -> (lc, learning rate): counts of right images, compared as whole numbers."""
+    """(recipe, ne, k) -> (lc, learning rate), chosen by integer counts of right images."""
     right: dict[tuple, dict[tuple, list[int]]] = defaultdict(lambda: defaultdict(list))
     diverged = set()
     for row in rows:
@@ -110,7 +110,7 @@ def test_phase_two_trains_what_was_chosen_and_nothing_else(tmp_path: Path) -> No
 
 
 def assert_only_chosen(runs: list[dict[str, Any]], best: dict[tuple, tuple]) -> None:
-    """Every run has the setting of its cell; one of another width that of ne = 16, k = 2 or 1."""
+    """Every run has its cell's setting; runs of another width have that of ne = 16, k = 2 or 1."""
     for run in runs:
         recipe, ne, k = run["recipe"], int(run["ne"]), int(run["k"])
         if float(run["hidden"]) == 10 and k <= 2:
@@ -199,7 +199,7 @@ def test_the_balance_by_hand() -> None:
 
 @pytest.mark.parametrize("recipe", ["switch", "shared-expert", "expert-choice", "sinkhorn"])
 def test_the_loads_are_those_of_each_training_batch(recipe: str, mnist_5k: Dataset) -> None:
-    """Against the layer on one batch after the other."""
+    """Compared with the layer, batch by batch."""
     model = MoE(784, 4, 10, 6, 2, recipe, seed=1)
     model.eval()
     loads = training_loads(model, mnist_5k, seed=3, epoch=1, batch_size=50)

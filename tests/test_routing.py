@@ -1,4 +1,4 @@
-"""Measures of who gets what, against arithmetic by hand and another library."""
+"""Routing metrics, against arithmetic by hand and another library."""
 
 import numpy as np
 import pytest
@@ -14,11 +14,11 @@ EVEN = np.full((4, 10), 7)
 
 def test_a_clean_split_by_hand() -> None:
     assert routing.experts_per_class(SPLIT) == pytest.approx(1)
-    assert routing.classes_per_expert(SPLIT) == pytest.approx(5)  # of the two that live
+    assert routing.classes_per_expert(SPLIT) == pytest.approx(5)  # of the two that are not dead
     assert routing.dead_experts(SPLIT) == 1
     # Tokens 50, 50, 0: 50 / (100/3) − 1
     assert routing.max_violation(SPLIT) == pytest.approx(0.5)
-    # The class says all about the expert: I = H(expert) = ln 2, H(class) = ln 10.
+    # The class determines the expert: I = H(expert) = ln 2, H(class) = ln 10.
     expected = 2 * np.log(2) / (np.log(2) + np.log(10))
     assert float(routing.normalised_mutual_information(SPLIT)) == pytest.approx(expected)
 
@@ -31,7 +31,7 @@ def test_an_even_spread_by_hand() -> None:
 
 
 def test_nothing_shared_is_never_less_than_nothing() -> None:
-    # One expert has all: I = 0, whatever the rounding; MNIST's test digits give −4e−16 in floats.
+    # One expert has all images: I = 0. Without care, MNIST's test digits give −4e−16 in floats.
     counts = np.array([[980, 1135, 1032, 1010, 982, 892, 958, 1028, 974, 1009]])
     assert routing.normalised_mutual_information(counts) >= 0
     assert routing.normalised_mutual_information(counts) == pytest.approx(0, abs=1e-12)
@@ -124,7 +124,7 @@ def test_counts_of_a_real_router_against_a_loop() -> None:
 
 
 def test_routes_are_those_of_evaluation() -> None:
-    # gshard keeps both experts whatever its capacity, and shazeer adds no noise.
+    # gshard keeps both experts at any capacity, and shazeer adds no noise.
     x = torch.rand(50, 20)
     for recipe, capacity in (("gshard", 0.1), ("shazeer", None)):
         sizes = {"num_experts": 5, "top_k": 2, "capacity_factor": capacity}

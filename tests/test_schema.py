@@ -123,7 +123,7 @@ def test_files_are_described_once_and_in_full() -> None:
         assert column.meaning, (file.name, column.name)
         allowed = set(CELLS) if file in TABLES else set(Column.__annotations__["type"].__args__)
         assert column.type in allowed
-    # Where a name of one file is the end of another's, the right one is found.
+    # If one file's name is the end of another's, the longer match is found.
     for file in (*TABLES, *JSON):
         assert table_at(Path(file.name.replace("*", "switch"))) == file
     assert table_at(Path("results/confirm/runs.csv")).name == "results/runs.csv"

@@ -1,4 +1,4 @@
-"""Nothing that is read can run code or reach outside, and nothing secret gets out."""
+"""Input files cannot run code or reach other files, and secrets are not shown."""
 
 import ast
 import gzip
@@ -32,7 +32,7 @@ SOURCES = [*(ROOT / "moe").rglob("*.py"), *(ROOT / "stages").glob("*.py")]
 SCRIPT = "<script>alert(1)</script>"
 
 
-# --- what is read cannot run code
+# --- input files cannot run code
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
@@ -49,7 +49,7 @@ def test_no_source_unpickles_or_evaluates(path: Path) -> None:
             assert options.get("allow_pickle", "False") == "False"
             assert options.get("shell", "False") == "False"
             if called == "YAML":
-                # The round-trip loader makes plain values, too.
+                # The round-trip loader is safe too: it builds only plain values.
                 assert options in ({"typ": "'safe'", "pure": "True"}, {"typ": "'rt'"})
 
 
@@ -63,7 +63,7 @@ def test_a_params_file_builds_no_objects(tmp_path: Path) -> None:
 
 def test_a_pickle_in_the_store_is_set_aside(tmp_path: Path) -> None:
     trace, said = tmp_path / "trace", []
-    # Pickle's own words for os.mkdir(trace)
+    # Pickle opcodes for os.mkdir(trace)
     code = f"cos\nmkdir\n(V{trace}\ntR.".encode()
     Store(tmp_path).add(code, {"a": "run a"})
     assert Store(tmp_path, said.append).load({"a"}) == {}
@@ -78,7 +78,7 @@ def test_a_pickle_in_the_store_is_set_aside(tmp_path: Path) -> None:
 def test_a_download_is_verified_before_it_is_unpacked(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A bomb of a gigabyte in a megabyte, whose header names a file elsewhere."""
+    """A gzip bomb, a gigabyte in a megabyte, whose header has a path to another folder."""
     bomb = io.BytesIO()
     with gzip.GzipFile("../../outside", "wb", fileobj=bomb, mtime=0) as file:
         for _ in range(1000):
@@ -100,7 +100,7 @@ def test_a_download_is_verified_before_it_is_unpacked(
 def test_no_path_is_taken_from_a_file_s_content(
     mirror: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A good file packed again under another name, as whose digest we now expect it."""
+    """A valid file, compressed under another name, with its new digest as the expected one."""
     mnist, packed = download.import_torchvision().datasets.MNIST, tmp_path / "mirror"
     packed.mkdir()
     resources = []
@@ -121,7 +121,7 @@ def test_no_path_is_taken_from_a_file_s_content(
     assert not list(tmp_path.rglob("outside"))
 
 
-# --- what is written escapes what was read
+# --- output escapes input
 
 
 @pytest.mark.slow
@@ -129,7 +129,7 @@ def test_the_report_and_the_explorer_show_markup_as_text(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(ROOT)
-    # params.yaml would not let it come this far
+    # params.yaml does not allow such names
     monkeypatch.setitem(RECIPES, SCRIPT, replace(RECIPES["switch"], name=SCRIPT))
     tables, params = read_tables(ROOT / "results", 10), read_params(ROOT / "params.yaml")
     names = ("runs", "history", "confusion", "slots", "coactivation")
@@ -183,7 +183,7 @@ def test_the_report_reads_no_environment() -> None:
         assert "getenv" not in text
 
 
-# --- what servers send, pages make of text, and users see of passwords
+# --- servers' answers, text in pages, and passwords in messages
 
 NAME = "t10k-labels-idx1-ubyte.gz"
 
@@ -203,16 +203,16 @@ class Mirror(BaseHTTPRequestHandler):
             while content is None:
                 self.wfile.write(b"0" * 50_000)
                 self.server.sent += 50_000  # type: ignore[attr-defined]
-        except OSError:  # the client has had enough
+        except OSError:  # the client closed the connection
             pass
 
-    def log_message(self, format: str, *args: object) -> None:  # noqa: A002, its name there
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002, the base class's name
         """Keeps quiet."""
 
 
 @pytest.fixture
 def serve(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., ThreadingHTTPServer]]:
-    """Makes a server on loopback the only mirror, of one file with a given MD5."""
+    """Makes a loopback server the only mirror, for one file with a given MD5."""
     server = ThreadingHTTPServer(("127.0.0.1", 0), Mirror)
     threading.Thread(target=server.serve_forever, daemon=True).start()
 
@@ -233,7 +233,7 @@ def serve(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., ThreadingHT
 def test_an_encoded_transfer_is_not_blown_up(
     serve: Callable[..., ThreadingHTTPServer], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A kilobyte that would be a megabyte, were it decoded before its digest is known."""
+    """A kilobyte that would be a megabyte if it were decoded before verification."""
     monkeypatch.setattr(download, "MOST_BYTES", 100_000)
     bomb = gzip.compress(bytes(1_000_000))
     assert len(bomb) < 2_000
@@ -251,7 +251,7 @@ def test_the_pages_scripts_make_no_markup_of_text() -> None:
 
 
 def test_make_ui_leaves_a_server_to_itself() -> None:
-    """What it starts otherwise: tests/tracking/test_store.py."""
+    """For other stores, see tests/tracking/test_store.py."""
     done = subprocess.run(
         [sys.executable, "-m", "stages.ui"],
         cwd=ROOT,

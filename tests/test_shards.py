@@ -1,4 +1,4 @@
-"""A study cut into shards, trained by workers, and taken up again where it was left."""
+"""A study split into shards, trained by workers, interrupted and resumed."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, replace
@@ -27,7 +27,7 @@ ROOT = Path(__file__).parent.parent
 
 @pytest.fixture
 def mnist_sized(tmp_path: Path) -> Dataset:
-    """As many and as large images as MNIST has, all black."""
+    """A data set of MNIST's size, with all-black images."""
     for part, count in (("train", 60_000), ("t10k", 10_000)):
         write_idx(tmp_path / f"{part}-images-idx3-ubyte", np.zeros((count, 28, 28), np.uint8))
         write_idx(tmp_path / f"{part}-labels-idx1-ubyte", np.zeros(count, np.uint8))
@@ -84,7 +84,7 @@ def test_longer_training_makes_smaller_shards_never_empty_ones(mnist_sized: Data
     runs = runs_of(params.sweeps)
     longer = replace(params, train=replace(params.train, epochs=50))
     pieces = list(cut(runs, limits(longer, CPU, mnist_sized)))
-    # A tenth of 120 experts; a run of 16 still goes alone.
+    # A tenth of 120 experts; a run of 16 still gets a shard of its own.
     assert max(sum(run.ne for run in piece) for piece in pieces) == 16
     assert all(sum(run.ne for run in piece) <= 12 or len(piece) == 1 for piece in pieces)
 
@@ -207,14 +207,14 @@ def test_a_key_changes_with_all_that_the_result_depends_on() -> None:
     assert key(data="other") != key()
     assert key(run=run._replace(lc=0.5)) != key()
     assert key(replace(params, train=replace(params.train, epochs=3))) != key()
-    # How it is computed is no part of it.
+    # Runtime settings are not part of the key.
     assert key(replace(params, runtime=replace(params.runtime, workers=7))) == key()
 
 
 def test_swept_settings_train_each_run_as_a_study_of_its_own_does(
     mnist_5k: Dataset, tmp_path: Path
 ) -> None:
-    """Each combination against a study that has these settings in `train`; keys are the same."""
+    """Each combination equals a study with these settings in `train`; keys are the same."""
     sweep = Sweep(
         *("swept", ("blog", "shazeer"), (2,), (1, 2), (1.0,), 1),
         epochs=(1, 2),
@@ -261,7 +261,7 @@ def test_a_key_changes_with_the_code_that_computes(monkeypatch: pytest.MonkeyPat
         }
 
     def changed_by(name: str) -> set[str]:
-        """The engines whose keys are others once a byte is added to a source."""
+        """The engines whose keys change if a byte is added to a source."""
         before, read = keys(), run_key._bytes_of
         with monkeypatch.context() as patched:
             edited = ROOT / "moe" / name

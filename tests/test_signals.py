@@ -1,4 +1,4 @@
-"""SIGINT, SIGTERM and a stdout that breaks: a stage stops at once and says what is kept."""
+"""SIGINT, SIGTERM and a broken stdout: a stage stops at once and says what is kept."""
 
 import os
 import signal
@@ -17,7 +17,7 @@ from tests.test_pipeline import Copy, sweep
 
 @pytest.fixture(scope="module")
 def training(tmp_path_factory: pytest.TempPathFactory) -> Copy:
-    """A training of many shards over two workers, each short, and minutes in all."""
+    """Training of many short shards by two workers, which takes minutes in all."""
     copy = Copy(tmp_path_factory.mktemp("training"))
     copy.params(
         data={"dataset": "mnist-5k"},
@@ -34,7 +34,7 @@ def stores(copy: Copy) -> int:
 
 
 def in_mlflow(copy: Copy) -> set[str]:
-    """The statuses of all runs; none where it stopped before MLflow had any."""
+    """The statuses of all MLflow runs; empty if training stopped before any was created."""
     mlflow.set_tracking_uri(copy.environment["MLFLOW_TRACKING_URI"])
     if mlflow.get_experiment_by_name("moe-mnist") is None:
         return set()
@@ -64,7 +64,7 @@ def test_a_training_stops_at_once_and_says_what_is_kept(
     begin = time.monotonic()
     process.send_signal(getattr(signal, name))
     out, err = process.communicate(timeout=30)
-    # Two seconds are ours; the rest is for a machine that is busy with other tests.
+    # Two seconds are the command's limit; the rest allows for a busy machine.
     assert time.monotonic() - begin < 2 + 3
     assert process.returncode == status, out + err
     (line,) = err.splitlines()

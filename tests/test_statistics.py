@@ -204,7 +204,7 @@ def test_intervals_cover_and_verdicts_are_rarely_false(seeds: int) -> None:
     covered = ((low < 0.2) & (high > 0.2)).mean()
     # Four standard errors of a share of 0.95 in 4,000: ± 0.0138
     assert covered == pytest.approx(0.95, abs=0.0138)
-    # The truth lies on the margin, the hardest case: decided at 0.05 in 5 % of the studies.
+    # The true value lies on the margin, the hardest case: decided at 0.05 in 5 % of the studies.
     decided = [against(paired(row), 0.2).p < 0.05 for row in x[:1500]]
     assert np.mean(decided) == pytest.approx(0.05, abs=0.0226)
 
@@ -220,7 +220,7 @@ def test_welch_covers_with_unequal_groups(seeds: int) -> None:
 
 @pytest.mark.parametrize("seeds", [5, 20, 100])
 def test_effects_within_groups_cover(seeds: int) -> None:
-    """As claim C15 has them: nine groups, the rarer the later; seeds differ from each other."""
+    """As for claim C15: nine groups, with ever fewer treated seeds; seeds differ."""
     rng, frequencies = (
         np.random.default_rng(seeds),
         np.array([0.5, 0.4, 0.2, 0.1, 0.05, 0, 0, 0, 0]),
@@ -242,15 +242,15 @@ def test_effects_within_groups_cover(seeds: int) -> None:
 @pytest.mark.parametrize("seeds", [5, 20, 100])
 @pytest.mark.parametrize("share", [0.02, 0.5, 0.8])
 def test_wilson_covers(seeds: int, share: float) -> None:
-    """Summed over all outcomes, not drawn; it swings about 95 % as discrete ones do."""
+    """Summed over all outcomes, not sampled. Being discrete, the coverage varies around 95 %."""
     hits = np.arange(seeds + 1)
     intervals = [frequency(int(k), seeds) for k in hits]
     inside = [found.low <= share <= found.high for found in intervals]
     assert stats.binom.pmf(hits, seeds, share)[inside].sum() >= 0.90
 
 
-# How often an interval misses or a verdict is false, in 1,000 made-up studies: within four
-# standard errors of what is promised.
+# How often an interval misses or a verdict is false, in 1,000 synthetic studies: within four
+# standard errors of the nominal rate.
 STUDIES = 1000
 
 
@@ -261,8 +261,8 @@ def tolerance(share: float, studies: int = STUDIES) -> float:
 @pytest.mark.slow
 @pytest.mark.parametrize(("base", "experts"), [(400, 100), (100, 100), (100, 20)])
 def test_a_share_of_the_gain_covers(base: int, experts: int) -> None:
-    """As claim C7 has it: ten accuracies that a seed shares a part of; base models that lose a
-    class now and then, so that their distribution is as skewed as it is in the study."""
+    """As for claim C7: ten accuracies, correlated within a seed; base models sometimes lose a
+    class, so that their distribution is as skewed as in the study."""
     rng, truth = np.random.default_rng(base), 0.8
     gain = np.full(10, 1.0)
     gain[[4, 6, 9]] = 7 * truth / (1 - truth) / 3
@@ -286,7 +286,7 @@ def test_a_share_of_the_gain_covers(base: int, experts: int) -> None:
 
 @pytest.mark.slow
 def test_a_fall_of_the_range_covers() -> None:
-    """As claim C9 has it, on its margin: ranges of 12 (sd 5, skewed) and 9.6 points (sd 1)."""
+    """As for claim C9, on its margin: ranges of 12 (sd 5, skewed) and 9.6 points (sd 1)."""
     rng, hits, decided = np.random.default_rng(0), 0, 0
     for _ in range(STUDIES):
         before = pd.Series(rng.gamma((12 / 5) ** 2, 25 / 12, 400))
@@ -300,7 +300,7 @@ def test_a_fall_of_the_range_covers() -> None:
 
 @pytest.mark.parametrize(("one", "two"), [(250, 100), (100, 100), (20, 5)])
 def test_partly_paired_slopes_cover(one: int, two: int) -> None:
-    """As claim C5 has them: seeds that have both are paired; k = 1 scatters more and has more."""
+    """As for claim C5: common seeds are paired; k = 1 has more variance and more seeds."""
     rng, hits = np.random.default_rng(one), 0
     for _ in range(STUDIES):
         common = rng.normal(0, 0.5, max(one, two))
@@ -313,8 +313,8 @@ def test_partly_paired_slopes_cover(one: int, two: int) -> None:
 
 @pytest.mark.parametrize("means", [(2.5, 2.5, 2.5), (3.5, 3.3, 3.2), (3.2, 2.5, 2.5)])
 def test_three_measures_are_rarely_taken_for_what_they_are_not(means: tuple) -> None:
-    """Inside a range of 2 … 3, outside it, or both: 100 seeds, measures that go together; nearly
-    always the right verdict, and a wrong one in 5 % of the studies at most."""
+    """Inside a range of 2 … 3, outside it, or both: 100 seeds, correlated measures. The verdict is
+    nearly always right, and wrong in at most 5 % of the studies."""
     rng = np.random.default_rng(0)
     truth = {0: "above", 3: "below"}.get(sum(mean > 3 for mean in means), "mixed")
     found = [verdict_of(rng, means, spread=0.2) for _ in range(300)]
@@ -326,7 +326,7 @@ def test_three_measures_are_rarely_taken_for_what_they_are_not(means: tuple) -> 
     "means", [(3.0, 3.0, 3.0), (3.0, 2.5, 2.5), (3.0, 3.5, 3.5), (3.5, 3, 2.5)]
 )
 def test_three_measures_on_a_margin_are_rarely_decided(means: tuple) -> None:
-    """(3.5, 3, 2.5) do disagree, whatever the second is."""
+    """(3.5, 3, 2.5) do disagree, regardless of the second."""
     rng = np.random.default_rng(1)
     found = [verdict_of(rng, means, spread=0.3) for _ in range(STUDIES)]
     right = "mixed" if means == (3.5, 3, 2.5) else None
@@ -345,7 +345,7 @@ def verdict_of(rng: np.random.Generator, means: tuple, spread: float) -> str | N
 
 @pytest.mark.parametrize("share", [0.0, 0.03, 0.05])
 def test_six_chances_of_a_share_are_rarely_taken(share: float) -> None:
-    """As claim C14's absolute part has them: 100 seeds, six ne at or below the margin of 0.05."""
+    """As for claim C14's absolute part: 100 seeds, six ne at or below the margin of 0.05."""
     rng = np.random.default_rng(0)
     hits = rng.binomial(100, share, (STUDIES, 6))
     verdicts = {n: against(frequency(int(n), 100), 0.05) for n in np.unique(hits)}
@@ -356,8 +356,8 @@ def test_six_chances_of_a_share_are_rarely_taken(share: float) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("seeds", [5, 20, 100])
 def test_a_family_of_claims_has_rarely_one_false_verdict(seeds: int) -> None:
-    """Nineteen claims of one recipe, all on their margins: after Holm, some verdict in 5 % of the
-    studies at most; three of them have parts, two have a range, two have three measures."""
+    """Nineteen claims of one recipe, all on their margins: with Holm's correction, at most 5 % of
+    the studies have any verdict. Three have parts, two a range, two three measures."""
     rng, false, studies = np.random.default_rng(seeds), 0, 600
     for _ in range(studies):
         x = rng.normal(0, 1, (26, seeds))

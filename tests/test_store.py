@@ -1,4 +1,4 @@
-"""The store of finished runs: what goes in comes out, and what is damaged is never used."""
+"""The store of finished runs: entries are read back unchanged; damaged ones are not used."""
 
 from pathlib import Path
 
@@ -55,7 +55,7 @@ def damage_first_byte(content: bytes) -> bytes:
         lambda content: b"",
         lambda content: content[:-3] + b"xyz",  # altered
         damage_first_byte,  # a header of another length
-        lambda content: b"<html>" + b" " * 500,  # something else altogether
+        lambda content: b"<html>" + b" " * 500,  # a different file type
         lambda content: b"\xff" * 500,
     ],
 )
@@ -74,7 +74,7 @@ def test_a_damaged_entry_is_reported_set_aside_and_not_used(store: Store, damage
 
 
 def test_an_entry_that_lacks_a_run_it_names_is_set_aside(store: Store) -> None:
-    """Whole by its digest, so that no other check would find it."""
+    """Its digest matches, so no other check would detect it."""
     store.add(pack({"run d": trained(3)}), {"d": "run d", "e": "run e"})
     assert store.find({"d", "e"}) == set()
     (line,) = store.said  # type: ignore[attr-defined]
@@ -96,7 +96,7 @@ def test_a_damaged_index_is_set_aside(store: Store, damage) -> None:
 
 
 def test_the_same_bytes_under_other_keys_are_one_file(store: Store) -> None:
-    """As after an edit of the sources that changes no result."""
+    """As after a change of the sources that does not change results."""
     first = store.add(pack({"run c": trained(2)}), {"c": "run c"})
     inode = first.stat().st_ino
     assert store.add(pack({"run c": trained(2)}), {"new c": "run c"}) == first

@@ -1,4 +1,4 @@
-"""What the report's texts, the explorer and runs.csv say, recomputed by plain loops."""
+"""The numbers in the report's texts, the explorer and runs.csv, recomputed by plain loops."""
 
 import math
 import re
@@ -42,7 +42,7 @@ def tables() -> Tables:
 
 @pytest.fixture(scope="module")
 def text(tables: Tables, tmp_path_factory: pytest.TempPathFactory) -> str:
-    """All that the report says of the committed study, with the confirmatory one."""
+    """The report's text for the committed study, with the confirmatory one."""
     kept = read_kept(RESULTS / "confirm")
     assert kept is not None
     tables = tables._replace(confirmed=confirmed(tables, kept.tables))
@@ -103,7 +103,7 @@ def test_what_more_experts_bring_at_k_1(text: str, recipe: str, trains: bool) ->
 
 
 def test_the_double_softmax(text: str) -> None:
-    # The cross entropy of a one-hot probability vector that is taken for logits, spelled out.
+    # The cross entropy with a one-hot probability vector as logits, written out.
     z = np.eye(10)[3]
     right = -math.log(math.exp(z[3]) / sum(math.exp(value) for value in z))
     wrong = -math.log(math.exp(z[5]) / sum(math.exp(value) for value in z))

@@ -1,5 +1,5 @@
-"""Verdicts of a study from its training to docs/claims.md: where they are from, how they are shown,
-and that another instruction set gives the same ones."""
+"""Verdicts from training to docs/claims.md: which study they are from, how they are shown, and that
+all instruction sets give the same ones."""
 
 import inspect
 import json
@@ -41,7 +41,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
 
 
 def study(folder: Path, data: Dataset, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A small study by the kernel, from training to its tables."""
+    """A small study, trained by the kernel, with its tables."""
     (folder / "reports").mkdir(parents=True)
     (folder / "data").mkdir()
     write_data(data, folder / "data")
@@ -74,7 +74,7 @@ def test_every_instruction_set_gives_the_same_verdicts(
 def test_the_confirmatory_tables_are_those_of_the_study_and_decide(
     data: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Of seeds from 1000 on. The pictures are of the first of them."""
+    """Its seeds start at 1000; the pictures are from the first of them."""
     if kernel.why_not():
         pytest.skip("the kernel is not built")
     folder = study(tmp_path / "study", data, monkeypatch)
@@ -89,7 +89,7 @@ def test_the_confirmatory_tables_are_those_of_the_study_and_decide(
     for one, other in zip(judged(confirm), judged(whole), strict=True):
         assert one["confirmatory"]
         assert {**one, "beside": 0} == {**other, "beside": 0}
-    # Of another training they are not the verdicts.
+    # With other training settings they are not the verdicts.
     longer = replace(params, train=replace(params.train, epochs=21))
     assert confirmatory.read_confirm(longer, into) is None
     assert confirmatory.read_confirm(params, tmp_path / "nowhere") is None

@@ -36,7 +36,7 @@ def test_help_lists_every_command_with_a_summary() -> None:
 
 
 def test_help_is_quick() -> None:
-    """It loads none of the libraries that take seconds."""
+    """It imports none of the slow libraries."""
     code = (
         "import sys\nfrom click.testing import CliRunner\nfrom stages.cli import cli\n"
         "assert CliRunner().invoke(cli, ['--help']).exit_code == 0\n"
@@ -81,8 +81,8 @@ def test_init_changes_no_file_that_is_there(tmp_path: Path) -> None:
 
 
 class Installed:
-    """A wheel of a copy of the checkout, in a virtual environment that sees this one's libraries
-    but not this one's editable install."""
+    """A wheel of a copy of the checkout, in a virtual environment with this environment's libraries
+    but not its editable install."""
 
     def __init__(self, folder: Path) -> None:
         tree = folder / "tree"
@@ -176,7 +176,7 @@ def test_a_study_runs_outside_the_checkout_up_to_the_report(installed: Installed
     assert (study / "results/tracked.json").exists()
     status = [installed.bin / "python", "-m", "dvc", "status"]
     assert "up to date" in installed.run(*status, cwd=study)
-    # check says which code is installed; after another version the stages would run again.
+    # check records the installed code; with another version the stages would run again.
     (study / CODE).write_text("moe-mnist 0.0.0\n")
     assert "changed deps" in installed.run(*status, cwd=study)
     assert "Running stage" not in installed.run(command, "repro", cwd=study)
