@@ -40,7 +40,7 @@ How to read a card:
 [protocol.md](protocol.md) has the rules in full. Processors differ in their instruction sets (AVX2,
 AVX-512), and results with them in their last digits; a test runs one small study on each set that
 the machine has, and requires the same verdicts. The whole study, run again on a second machine, had
-the same trained weights; 845 of its 11,780 rows differed in last digits of the evaluation, two
+the same measures of training; 845 of its 11,780 rows differed in last digits of the evaluation, two
 accuracies by 0.01 points, and no verdict.
 """
 NOT_YET = """
