@@ -360,7 +360,7 @@ def test_a_full_disk(small_disk: Path, finished: Copy, tmp_path: Path) -> None:
     # Trained runs are kept: with free space, the same command finishes without training.
     (copy.folder / "weights").unlink()
     again = copy.run(sys.executable, "-m", "stages.train")
-    assert "6 of 6 runs are in the store, 0 are trained" in again.stdout
+    assert "6 of 6 runs are in the store, 0 to train" in again.stdout
 
 
 def test_a_store_on_a_full_disk_keeps_what_it_had(small_disk: Path) -> None:
@@ -432,7 +432,7 @@ def test_a_store_of_another_version_is_left_alone(finished: Copy, tmp_path: Path
     source = copy.folder / "moe/model/layer.py"
     source.write_text(source.read_text() + "\n# another version\n")
     done = copy.run(sys.executable, "-m", "stages.train")
-    assert "0 of 6 runs are in the store, 6 are trained" in done.stdout
+    assert "0 of 6 runs are in the store, 6 to train" in done.stdout
     after = {file.name: file.read_bytes() for file in (copy.folder / ".cache/shards").iterdir()}
     assert before.items() <= after.items()
 

@@ -20,7 +20,7 @@ def test_an_experiment_in_a_copy_uses_the_checkout(tmp_path: Path) -> None:
     copy.run("git", *who, "commit", "-qam", "a study")
     done = copy.run("dvc", "exp", "run", "--temp", "--set-param", "sweeps.0.seeds=2")
 
-    assert "0 of 2 runs are in the store, 2 are trained" in done.stdout
+    assert "0 of 2 runs are in the store, 2 to train" in done.stdout
     assert "kernel" not in done.stdout + done.stderr  # no message that it is unavailable
     entries = Store(tmp_path / ".cache/shards").entries()
     names = {name for entry in entries for name in entry.runs.values()}

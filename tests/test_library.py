@@ -307,7 +307,7 @@ def test_no_run_is_trained_twice(
     first = sweep(**toy(), **SMALL, recipe=["logits", "gshard"][:1], store=str(tmp_path / "runs"))
     larger = {**SMALL, "ne": [2, 3], "seeds": 2}
     both = sweep(**toy(), **larger, store=tmp_path / "runs")
-    assert "1 of 4 runs are in the store, 3 are trained" in capsys.readouterr().err
+    assert "1 of 4 runs are in the store, 3 to train" in capsys.readouterr().err
 
     def fail(*_: Any, **__: Any) -> Any:
         raise AssertionError("trained again")

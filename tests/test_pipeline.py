@@ -205,7 +205,7 @@ def test_one_more_ne_trains_its_cells_alone(small: Copy) -> None:
     small.params(sweeps=sweep(ne=[1, 2, 3]))
     said = small.repro()
     # 2 recipes × k = 1, 2 × 2 seeds of ne = 3
-    assert "12 of 20 runs are in the store, 8 are trained" in said
+    assert "12 of 20 runs are in the store, 8 to train" in said
     after = pd.read_csv(small.folder / "results/runs.csv")
     pd.testing.assert_frame_equal(after[after["ne"] < 3].reset_index(drop=True), before)
 

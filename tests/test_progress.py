@@ -48,7 +48,7 @@ def test_training_says_what_it_is_at(
     training = TrainingProgress(dict.fromkeys(range(40), 5), 1_000)
     assert str(training.work) == "reading the store of finished runs"
     training.on_runs(range(10))
-    assert capsys.readouterr().out == "10 of 40 runs are in the store, 30 are trained\n"
+    assert capsys.readouterr().out == "10 of 40 runs are in the store, 30 to train\n"
     assert str(training.work) == "starting workers"
     training.on_epochs(2, 0.5, 0)
     assert str(training.work) == "52/200 epochs, 10/40 runs finished"

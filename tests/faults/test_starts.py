@@ -55,8 +55,8 @@ def test_twenty_trainings_on_one_checkout_take_turns(
     said = [process.communicate() for process in started]
     assert [process.returncode for process in started] == [0] * STARTS, said
     # The first found nothing, and all after it found everything.
-    trained = [out for out, _ in said if "0 of 6 runs are in the store, 6 are trained" in out]
-    found = [out for out, _ in said if "6 of 6 runs are in the store, 0 are trained" in out]
+    trained = [out for out, _ in said if "0 of 6 runs are in the store, 6 to train" in out]
+    found = [out for out, _ in said if "6 of 6 runs are in the store, 0 to train" in out]
     assert (len(trained), len(found)) == (1, STARTS - 1)
     waited = [err for _, err in said if "train: waiting for another stage" in err]
     assert waited
