@@ -62,7 +62,7 @@ def test_make_cache_says_what_is_there_with_sizes(folder: Path) -> None:
     assert [line.split() for line in rest] == [
         ["blog", "2", "runs"],
         ["switch", "1", "runs"],
-        ["damaged", "or", "never", "finished,", "not", "used:", "2", "files,", "0.5", "MB"],
+        ["damaged", "or", "incomplete,", "not", "used:", "2", "files,", "0.5", "MB"],
         ["on", "disk", "MB", "not", "linked"],
         # blog's 1.0 MB, to which the other two have links, switch's 2.0, leftovers of 0.5
         [".cache/shards", "3.5", "2.5"],
