@@ -18,8 +18,11 @@ from matplotlib.text import Text
 from ruamel.yaml import YAML
 from safetensors.torch import save_file
 
+from moe.analysis.confirmed import confirmed
+from moe.analysis.kept import read_kept
 from moe.analysis.results import Tables, read_tables
 from moe.claims import judged
+from moe.claims.confirmatory import CONFIRM_DIR
 from moe.data.dataset import Dataset
 from moe.data.idx import write_idx
 from moe.engine import HISTORY, Trained, fused
@@ -49,6 +52,13 @@ class Rendered(NamedTuple):
     explorer: dict[str, Any]
     texts: str
     drawn: set[str]
+
+
+def committed() -> Tables:
+    """The tables in results/, with the confirmatory study for figures and texts about claims."""
+    tables, kept = read_tables(ROOT / RESULTS_DIR, hidden=10), read_kept(ROOT / CONFIRM_DIR)
+    assert kept is not None
+    return tables._replace(confirmed=confirmed(tables, kept.tables))
 
 
 def write_data(data: Dataset, folder: Path) -> None:

@@ -17,7 +17,7 @@ from PIL import Image
 
 from moe.analysis.confirmed import confirmed
 from moe.analysis.kept import read_kept
-from moe.analysis.results import Tables, read_tables
+from moe.analysis.results import Tables
 from moe.figures import FIGURES, all_figures
 from moe.figures.drawn import Drawn
 from tests.plain_tables import (
@@ -31,6 +31,7 @@ from tests.plain_tables import (
     swept_seeds,
     where,
 )
+from tests.small_studies import committed
 
 ROOT = RESULTS.parent
 RECIPES = ("blog", "logits")
@@ -40,9 +41,7 @@ SIZES = (2, 3, 4, 5, 6, 7, 8, 10, 12, 16)
 
 @pytest.fixture(scope="module")
 def tables() -> Tables:
-    tables, kept = read_tables(RESULTS, hidden=10), read_kept(RESULTS / "confirm")
-    assert kept is not None
-    return tables._replace(confirmed=confirmed(tables, kept.tables))
+    return committed()
 
 
 @pytest.fixture(scope="module")

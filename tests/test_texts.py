@@ -7,8 +7,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from moe.analysis.confirmed import confirmed
-from moe.analysis.kept import read_kept
 from moe.analysis.results import Tables, cells, read_tables
 from moe.analysis.run_row import of_training
 from moe.claims import judged
@@ -29,7 +27,7 @@ from tests.plain_tables import (
     swept_seeds,
     where,
 )
-from tests.small_studies import text_of
+from tests.small_studies import committed, text_of
 
 ROOT = RESULTS.parent
 LC = (0.0, 0.01, 0.1, 1.0, 10.0)
@@ -41,11 +39,9 @@ def tables() -> Tables:
 
 
 @pytest.fixture(scope="module")
-def text(tables: Tables, tmp_path_factory: pytest.TempPathFactory) -> str:
+def text(tmp_path_factory: pytest.TempPathFactory) -> str:
     """The report's text for the committed study, with the confirmatory one."""
-    kept = read_kept(RESULTS / "confirm")
-    assert kept is not None
-    tables = tables._replace(confirmed=confirmed(tables, kept.tables))
+    tables = committed()
     return text_of_report(tables, tmp_path_factory.mktemp("report"), judged(tables))
 
 

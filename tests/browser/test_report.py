@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-from moe.analysis.results import read_tables
 from moe.claims import CLAIMS
 from moe.claims.judge import judge
 from moe.figures import FIGURES
 from tests.browser.conftest import PAGES, ROOT, Visit, has_no_sideways_scroll
+from tests.small_studies import committed
 
 REPORT = PAGES / "index.html"
 
@@ -73,9 +73,8 @@ def test_every_claim_has_its_rows_and_none_is_cut_off(
 
 
 def test_the_slopes_at_every_k_are_those_that_the_claim_would_take(visit: Visit) -> None:
-    # They stand beside a figure of the exploratory study, and are of its seeds.
     c5 = [claim for claim in CLAIMS if claim.id == "C5"]
-    found = judge(c5, read_tables(ROOT / "results", hidden=10))
+    found = judge(c5, committed().for_claims)
     of_recipe = {result["recipe"]: result["beside"] for result in found}
     visit.open(REPORT)
     rows = [row.split("\t") for row in visit.page.locator("#slopes tbody tr").all_inner_texts()]
