@@ -118,7 +118,7 @@ def test_sizes(study: RouterStudy) -> None:
     dense = accuracies(study, recipe="dense-active", ne=4, k=1, hidden=40)
     expected = apart(many, dense)
     text = f"{expected[0]:+.2f} points [{expected[1]:.2f}, {expected[2]:.2f}]"
-    assert f"{text} from dense-active" in said.grains(study).replace(" (a tie)", "")
+    assert f"{text} compared with dense-active" in said.grains(study).replace(" (a tie)", "")
 
 
 def test_the_weights_are_those_of_phase_one_at_the_chosen_learning_rate(study: RouterStudy) -> None:

@@ -50,8 +50,9 @@ NOT_YET = """
 """
 DONE = """
 The verdicts come from the confirmatory study: seeds that had not been looked at, and measures and
-margins that were fixed before. The exploratory study, whose results are all over the report,
-is in the last column for comparison.
+margins that were fixed before. So do the report's figures and numbers next to a claim. The
+exploratory study, which was seen while the measures were chosen, is in the last column for
+comparison.
 """
 # The verdicts of the first edition, on seeds 0 to 19 (commit 0f3dc08)
 FIRST_EDITION = {

@@ -234,7 +234,7 @@ def grains(study: RouterStudy) -> str:
             f"{first['ne']} of {first['hidden']} by {points(found)}{tie(found)}"
         )
         against = [
-            f"{points(compared)}{tie(compared)} from {name}"
+            f"{points(compared)} compared with {name}{tie(compared)}"
             for name in ("dense-active", "dense-total")
             if (compared := _against_dense(study, str(recipe), int(last["ne"]), name))
         ]
@@ -336,7 +336,7 @@ def purposes(study: RouterStudy) -> list[str]:
         )
     flat = most_even(ranking(study, 2).rows)
     cost = found.behind.get(str(flat["recipe"]))
-    price = f"it is {points(cost)} from {found.best}" if cost else "and the most accurate"
+    price = f"it is {points(cost)} compared with {found.best}" if cost else "and the most accurate"
     is_level = ", a tie" if cost and cost.is_tie else ""
     batch = recipe_named(str(flat["recipe"])).depends_on_batch
     looks = f"; the experts of an image depend on its batch, {batch}" if batch != "no" else ""
@@ -352,7 +352,7 @@ def purposes(study: RouterStudy) -> list[str]:
         lines.append(
             f"**Without a gate loss** (k = 2): {best}, {share(free.iloc[0])}"
             + (
-                f", {points(gap)} from {found.best}{', a tie' if gap.is_tie else ''}."
+                f", {points(gap)} compared with {found.best}{', a tie' if gap.is_tie else ''}."
                 if gap
                 else "."
             )
@@ -361,7 +361,9 @@ def purposes(study: RouterStudy) -> list[str]:
     lines.append(
         f"**Is a mixture worth it?** {found.best} at k = 2 is "
         + listed(
-            f"{points(table.loc[name])} from {name}" for name in CONTROLS if name in table.index
+            f"{points(table.loc[name])} compared with {name}"
+            for name in CONTROLS
+            if name in table.index
         )
         + f"; dense-total does the multiplications of all {MOST_NE} experts for each input."
     )
