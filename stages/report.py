@@ -37,7 +37,7 @@ def render(into: Path) -> int:
     claims = judged(confirm, tables) if confirm else judged(tables)
     write_claims(claims, into / "claims.json")
     if confirm:
-        tables = tables._replace(confirmed=confirmed(tables, confirm))
+        tables = tables._replace(confirmed=confirmed(tables, confirm, params.train))
     kept = read_kept(FASHION_DIR) if params.data.dataset == "mnist" else None
     rows = []
     if kept:

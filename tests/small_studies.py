@@ -58,7 +58,7 @@ def committed() -> Tables:
     """The tables in results/, with the confirmatory study for figures and texts about claims."""
     tables, kept = read_tables(ROOT / RESULTS_DIR, hidden=10), read_kept(ROOT / CONFIRM_DIR)
     assert kept is not None
-    return tables._replace(confirmed=confirmed(tables, kept.tables))
+    return tables._replace(confirmed=confirmed(tables, kept.tables, kept.params.train))
 
 
 def write_data(data: Dataset, folder: Path) -> None:

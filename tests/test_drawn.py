@@ -456,16 +456,16 @@ def test_what_a_step_costs(drawn: dict[str, Drawn]) -> None:
 
 
 def test_captions_say_which_study(tables: Tables, drawn: dict[str, Drawn]) -> None:
-    told = {slug: found.caption for slug, found in drawn.items() if "confirmatory" in found.caption}
-    assert set(told) == {
+    captions = {s: found.caption for s, found in drawn.items() if "confirmatory" in found.caption}
+    assert set(captions) == {
         *("effect-of-lc-on-accuracy", "effect-of-k", "accuracy-by-class", "specialisation"),
         *("confusion-of-the-base", "fingerprint", "balance"),
         *("effect-of-lc-on-gate-loss", "effect-of-lc-on-network-loss"),
     }
-    assert "those of switch at k = 2 are of the exploratory one" in told["effect-of-k"]
-    assert "but over epochs of the exploratory one" in told["balance"]
+    assert "those of switch at k = 2 are of the exploratory one" in captions["effect-of-k"]
+    assert "but over epochs of the exploratory one" in captions["balance"]
     # Without the confirmatory study, the figures show this study, and captions mention no other.
-    for slug in told:
+    for slug in captions:
         alone = FIGURES[slug].of(tables._replace(confirmed=None)).drawn
         assert alone is not None
         assert "confirmatory" not in alone.caption
@@ -477,8 +477,19 @@ def test_a_recipe_and_k_with_a_cell_of_its_own_keeps_its_seeds(tables: Tables) -
     runs = tables.runs
     own = runs[(runs["recipe"] == "blog") & (runs["k"] == 2) & (runs["lc"] == 1)]
     swept = tables._replace(runs=pd.concat([runs, own.assign(lc=3.0)]))
-    seeds = confirmed(swept, kept.tables).runs.groupby(["recipe", "k"])["seed"].min()
+    seeds = (
+        confirmed(swept, kept.tables, kept.params.train).runs.groupby(["recipe", "k"])["seed"].min()
+    )
     assert {key for key, least in seeds.items() if least < 1000} == {("blog", 2), ("switch", 2)}
+
+
+def test_a_study_shown_at_other_settings_keeps_its_own_runs(tables: Tables) -> None:
+    kept = read_kept(RESULTS / "confirm")
+    assert kept is not None
+    for rate, is_replaced in ((0.003, False), (kept.params.train.learning_rate, True)):
+        swept = tables._replace(settings=(("learning_rate", rate),))
+        found = confirmed(swept, kept.tables, kept.params.train).runs
+        assert (found["seed"].max() >= 1000) == is_replaced
 
 
 def test_every_figure_is_compared_with_the_tables(drawn: dict[str, Drawn]) -> None:

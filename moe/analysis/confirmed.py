@@ -4,18 +4,23 @@ import pandas as pd
 
 from moe.analysis.results import Tables, cells
 from moe.recipes import in_order
+from moe.study.train_settings import Train, with_settings
 
 FIRST_SEED = 1000  # of the confirmatory study; no other study has this seed or a later one
 CELL = ["recipe", "k", "ne", "lc"]
 
 
-def confirmed(own: Tables, confirm: Tables) -> Tables:
+def confirmed(own: Tables, confirm: Tables, train: Train) -> Tables:
     """The cells of a study, with the seeds of the confirmatory study.
 
     All runs of a recipe and k are replaced together, and only if the confirmatory study has all of
     their cells (ne, lc): comparisons within a seed never mix two studies. Confusion counts are
     replaced for base models (ne = 1) only; all other tables remain this study's.
+
+    train: the settings of the confirmatory study. A study shown at other settings stays as it is.
     """
+    if with_settings(train, own.settings) != train:
+        return own
     runs, confusion = [], []
     for _, group in own.runs.groupby(["recipe", "k"], sort=False):
         found = confirm.runs.merge(group[CELL].drop_duplicates(), on=CELL)

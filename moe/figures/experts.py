@@ -241,7 +241,7 @@ def specialisation(tables: Tables) -> Drawn:
         for most in [int(of["ne"].max())]
     )
     return Drawn(
-        f"How much the expert of {tables.dataset.a_sample} tells of its {item} (normalised mutual "
+        f"How much the choice of an expert says about the {item} (normalised mutual "
         f"information, less that of random tables with the same margins), over how many experts a "
         f"{item} is spread, and how many {items} an expert sees; {where(at)}, 95 % bands over "
         f"seeds. The dotted lines are what k and {len(tables.classes)} {items} force or allow. "
