@@ -14,7 +14,7 @@ import pandas as pd
 from moe.analysis.results import Tables, at_settings, counts_of, settings_text
 from moe.engine.divergence import without
 from moe.recipes import in_order
-from moe.report.playground import ENGINE
+from moe.report.playground import ENGINE, MOST_EXPERTS
 from moe.report.single_page import render
 from moe.study.runs import TRIAL_KEYS, Trial
 from moe.study.tables import PICTURES_DIR, read_table
@@ -57,7 +57,9 @@ def explorer_data(tables: Tables) -> dict[str, Any]:
         "settings": [settings_text(part.settings) for part in parts if part.settings],
         "picturedSeed": tables.pictured_seed,
         "trials": [trial for part in parts for trial in _trials(part, pictured)],
-        "trainable": ENGINE,
+        # The playground trains on digits
+        "trainable": ENGINE if tables.dataset.item == "digit" else (),
+        "mostTrainable": MOST_EXPERTS,
         "digits": one_model["digit"].tolist(),
         "digitsPicture": _as_uri(tables.folder / PICTURES_DIR.name / "digits.png"),
     }

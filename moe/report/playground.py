@@ -31,6 +31,7 @@ ENGINE = (
     "random",
     "dense-total",
 )
+MOST_EXPERTS = 16  # that the page has room for
 TRAINER = ["random.js", "math.js", "images.js", "engine.js", "worker.js"]
 SCRIPTS = ["../common.js", "panels.js", "pad.js", "tour.js", "page.js"]
 STYLES = ["../common.css", "playground.css"]
@@ -49,6 +50,7 @@ def write_playground(tables: Tables, template: Path, path: Path) -> None:
         "labels": "".join(map(str, labels)),
         "trainCount": trained_on,
         "places": json.loads((folder / MAP_FILE).read_text(encoding="utf-8")),
+        "mostExperts": MOST_EXPERTS,
         "recipes": [_about(name) for name in ENGINE if name in RECIPES],
         "facts": tour_facts(tables),
     }

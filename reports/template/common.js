@@ -33,7 +33,7 @@ function shade(share) {
 }
 
 /** What can be read on a shade. */
-const onShade = (share) => (share > 0.55 ? "#1d1f21" : "#fff");
+const onShade = (share) => (share > 0.52 ? "#000" : "#fff");
 
 const channels = (name) => {
   const hex = colour(name).replace("#", "");
@@ -42,10 +42,10 @@ const channels = (name) => {
 
 /** Paint numbers, one for each pixel of a canvas: ink, 0 … 1, or signed, −1 … 1, blue below 0 and red above. */
 function paint(canvas, values, signed) {
-  const [paper, ink] = [channels(signed ? "paper" : "wash"), channels("ink")], context = canvas.getContext("2d");
+  const [paper, ink, less, more] = [signed ? "paper" : "wash", "ink", "less", "more"].map(channels), context = canvas.getContext("2d");
   const picture = context.createImageData(canvas.width, canvas.height);
   for (let i = 0; i < values.length; i++) {
-    const value = values[i], full = !signed ? ink : value > 0 ? [200, 40, 50] : [40, 110, 190];
+    const value = values[i], full = !signed ? ink : value > 0 ? more : less;
     const share = Math.min(1, Math.abs(value));
     for (let c = 0; c < 3; c++) picture.data[4 * i + c] = paper[c] + (full[c] - paper[c]) * share;
     picture.data[4 * i + 3] = 255;

@@ -154,14 +154,24 @@ class MixtureOfExperts {
       return;
     }
     this.choose(n, kind === "softmax" ? logits : scores, kind.endsWith("sigmoid") ? this.bias : null);
-    const first = n * K, best = scores[row + this.chosen[first]];
-    let sum = 0;
+    const first = n * K;
     for (let j = first; j < first + K; j++) {
       const at = row + this.chosen[j];
-      gates[at] = kind === "top-k softmax" ? Math.exp(scores[at] - best) : scores[at];
-      sum += gates[at];
+      if (kind === "top-k softmax") gates[at] = logits[at];
+      // A sigmoid over the sum of sigmoids is a softmax of their logarithms: finite where each rounds to 0.
+      else if (kind === "normalized sigmoid") gates[at] = logSigmoid(logits[at]);
+      else gates[at] = scores[at];
     }
-    if (kind === "top-k softmax" || kind === "normalized sigmoid") for (let j = first; j < first + K; j++) gates[row + this.chosen[j]] /= sum;
+    if (kind === "top-k softmax" || kind === "normalized sigmoid") this.softmaxOfChosen(n);
+  }
+
+  /** Softmax of row n of the gates among the chosen. */
+  softmaxOfChosen(n) {
+    const { E, K, gates, chosen } = this, row = n * E;
+    let most = -Infinity, sum = 0;
+    for (let j = n * K; j < (n + 1) * K; j++) most = Math.max(most, gates[row + chosen[j]]);
+    for (let j = n * K; j < (n + 1) * K; j++) sum += gates[row + chosen[j]] = Math.exp(gates[row + chosen[j]] - most);
+    for (let j = n * K; j < (n + 1) * K; j++) gates[row + chosen[j]] /= sum;
   }
 
   /** The K best in falling order (ties: the lower index first), and the next best. */
@@ -283,12 +293,11 @@ class MixtureOfExperts {
   backwardGates(n) {
     const { E, K, gates, scores, dGates, dLogits, chosen } = this, row = n * E, kind = this.recipe.gates;
     dLogits.fill(0);
-    let mean = 0, sum = 0;
+    let mean = 0;
     for (let j = n * K; j < (n + 1) * K; j++) {
       const e = chosen[j];
       dGates[row + e] += this.pullImportance[e] + this.pullProbs[e];
       mean += gates[row + e] * dGates[row + e];
-      sum += scores[row + e];
     }
     if (kind === "softmax") { // the gate loss pulls at the probabilities of all experts
       mean = 0;
@@ -299,10 +308,10 @@ class MixtureOfExperts {
       for (let e = 0; e < E; e++) dLogits[e] = scores[row + e] * (dGates[row + e] - mean);
     } else {
       for (let j = n * K; j < (n + 1) * K; j++) {
-        const e = chosen[j], at = row + e, slope = scores[at] * (1 - scores[at]);
+        const e = chosen[j], at = row + e;
         if (kind === "top-k softmax") dLogits[e] = gates[at] * (dGates[at] - mean);
-        else if (kind === "sigmoid") dLogits[e] = dGates[at] * slope;
-        else dLogits[e] = (dGates[at] - mean) / sum * slope;
+        else if (kind === "sigmoid") dLogits[e] = dGates[at] * scores[at] * (1 - scores[at]);
+        else dLogits[e] = gates[at] * (dGates[at] - mean) * (1 - scores[at]);
       }
     }
     if (this.recipe.noise) this.backwardNoise(n);

@@ -36,6 +36,9 @@ function cvSquared(x, on, coefficient, pull) {
   return value;
 }
 
+/** The logarithm of the sigmoid, without overflow. */
+const logSigmoid = (x) => Math.min(0, x) - Math.log1p(Math.exp(-Math.abs(x)));
+
 const noiseSpread = (logit) => (logit > 20 ? logit : Math.log1p(Math.exp(logit))) + NOISE_FLOOR;
 
 /** Φ by Marsaglia's series (Evaluating the Normal Distribution, 2004), to 1e-15. */

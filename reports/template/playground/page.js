@@ -3,34 +3,42 @@
 of this page, so that it also works in a page opened from a file. */
 
 const data = JSON.parse($("data").textContent);
+const upTo = (most) => Array.from({ length: most }, (_, i) => i + 1);
 const CHOICES = {
   recipe: data.recipes.map((recipe) => recipe.name),
-  ne: [1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 16], k: [1, 2, 3, 4, 6, 8], lc: [0, 0.001, 0.01, 0.1, 0.3, 1, 3, 10],
+  ne: upTo(data.mostExperts), k: upTo(data.mostExperts), lc: [0, 0.001, 0.01, 0.1, 0.3, 1, 3, 10],
+  speed: ["full", "slow"],
   rate: [0.0001, 0.0003, 0.001, 0.003, 0.01, 0.03], batch: [16, 32, 64, 128, 256, 512], seed: [0, 1, 2, 3, 4, 5, 6, 7, 8, 9],
 };
-const START = { recipe: "logits", ne: 8, k: 2, lc: 1, rate: 0.001, batch: 128, seed: 0 };
-const BOUNDS = { ne: [1, 16], k: [1, 16], lc: [0, 100], rate: [1e-6, 1], batch: [1, 4000], seed: [0, 2 ** 31] };
-const WHOLE = ["ne", "k", "batch", "seed"];
+const START = { recipe: "logits", ne: 8, k: 2, lc: 1, rate: 0.001, batch: 128, seed: 0, speed: "full" };
+const BOUNDS = { ne: [1, data.mostExperts], k: [1, data.mostExperts], lc: [0, 1e6], rate: [1e-6, 1], batch: [1, 4000], seed: [0, 2 ** 31] };
+const WHOLE = ["ne", "k", "batch", "seed"], WORDS = ["recipe", "speed"];
+const AT_ONCE = ["lc", "rate", "speed"]; // what acts without a new start
 const BIAS_STEP = 0.001; // what lc means to recipes that balance by a bias: the customary step
+const DIVERGED = "Training diverged: a weight is no longer a number. Reset, with a lower learning rate.";
+const PICK = $("actions").textContent;
 const SAY_EVERY = 15000; // ms, to screen readers
 
 const state = { ...START };
-// until: the epoch at which to stop. latest: the newest frame of this run, null until there is one.
-// waiting: it is not drawn yet. training: whether the trainer was at work in the last frame drawn.
-let playing = false, until = null, picked = null, asked = null, latest = null, waiting = false, training = false;
-let ready = null, run = 0, lastSaid = 0;
+// latest: the newest frame of this run, null until there is one. waiting: it is not drawn yet.
+// training: whether the trainer was at work in the last frame drawn.
+let playing = false, picked = null, asked = null, latest = null, waiting = false, training = false;
+let ready = null, run = 0, lastSaid = 0, firstRouter = null; // the router's weights before training
 
 // --- the trainer
 
 const trainer = new Worker(URL.createObjectURL(new Blob([$("trainer").textContent], { type: "text/javascript" })));
 const tell = (type, more = {}) => trainer.postMessage({ type, ...more });
+trainer.onerror = ({ message }) => fail(message);
 trainer.onmessage = ({ data: message }) => {
+  if (message.type === "failed") return fail(message.reason);
   if (message.type === "ready") {
     ready = message;
     document.querySelector("main").inert = false;
-    return reset();
+    return begin();
   }
   if (message.run !== run) return undefined; // from before the reset
+  if (message.first) firstRouter = message.router;
   latest = message.first ? message : { ...message, first: latest && latest.first && waiting };
   if (waiting) return undefined;
   waiting = true;
@@ -47,11 +55,8 @@ function draw() {
   showNumbers(latest);
   show();
   tell("seen");
-  if (until !== null && latest.epoch >= until) play(false);
-  if (latest.diverged) {
-    play(false);
-    setText($("hint"), "Training diverged: a weight is no longer a number. Reset, with a lower learning rate.");
-  }
+  if (playing && (latest.finished || latest.diverged)) play(false);
+  if (latest.diverged) setText($("hint"), DIVERGED);
   const stopped = training && !latest.training;
   training = latest.training;
   if (stopped || performance.now() - lastSaid > SAY_EVERY) say();
@@ -61,7 +66,7 @@ function draw() {
 function show() {
   if (!latest) return;
   showCharts();
-  showExperts(latest, picked);
+  showExperts(latest, picked, firstRouter);
   showMap(latest, data.places, ready.labels, picked, asked);
   showConfusion(latest);
   showAnswer(latest.answer, asked === null ? null : ready.labels[asked]);
@@ -81,19 +86,34 @@ function settled(wanted) {
   return { ...wanted, k: recipe.onlyK || Math.min(wanted.k, wanted.ne) };
 }
 
-function recall() {
-  const wanted = { ...START };
+/** The settings in the address, those that make sense. */
+function fromAddress() {
+  const given = {};
   for (const [name, text] of new URLSearchParams(location.hash.slice(1))) {
-    if (name === "recipe" && CHOICES.recipe.includes(text)) wanted.recipe = text;
+    if (WORDS.includes(name) && CHOICES[name].includes(text)) given[name] = text;
     if (!BOUNDS[name] || text.trim() === "") continue;
     const value = Number(text), [least, most] = BOUNDS[name];
-    if (value >= least && value <= most && (!WHOLE.includes(name) || Number.isInteger(value))) wanted[name] = value;
+    if (value >= least && value <= most && (!WHOLE.includes(name) || Number.isInteger(value))) given[name] = value;
   }
-  Object.assign(state, settled(wanted));
+  return given;
 }
 
 function remember() {
-  history.replaceState(null, "", `#${Object.entries(state).map(([name, value]) => `${name}=${encodeURIComponent(value)}`).join("&")}`);
+  const settings = new URLSearchParams(stopNumber === null ? state : { stop: stopNumber, ...state });
+  try {
+    history.replaceState(null, "", `#${settings}`);
+  } catch { /* A page in a sandbox has no address of its own. */ }
+}
+
+/** Take the settings of the address; a link to a stop of the tour begins to train. */
+function begin() {
+  const given = fromAddress(), number = Number(new URLSearchParams(location.hash.slice(1)).get("stop"));
+  if (upTo(STOPS.length).includes(number)) return visit(number, given);
+  Object.assign(state, settled({ ...START, ...given }));
+  fillControls();
+  leaveTour();
+  play(false);
+  return reset();
 }
 
 function fillControls() {
@@ -105,10 +125,19 @@ function fillControls() {
   const recipe = data.recipes.find(({ name }) => name === state.recipe);
   for (const option of $("k").options) option.disabled = +option.value > state.ne;
   $("k").disabled = Boolean(recipe.onlyK);
-  setText($("about"), `${recipe.gates}.`);
+  setText($("about"), gatesOf(recipe));
   $("about").title = `s: the router's logits, p: their softmax, g: the gates. Source: ${recipe.source}`;
   $("recipe").style.borderLeftColor = recipe.color;
-  setText($("hint"), `Gate loss: ${recipe.gateLoss}. lc: ${recipe.lc}.`);
+  setText($("hint"), gateLossOf(recipe));
+}
+const gatesOf = (recipe) => `${recipe.gates}.`;
+const gateLossOf = (recipe) => `Gate loss: ${recipe.gateLoss}. lc: ${recipe.lc}.`;
+
+/** Keep as much room for a box as the longest of its contents takes, so that nothing moves when it changes. */
+function keepRoom(box, contents) {
+  const ruler = element("div", { class: "ruler", "aria-hidden": "true" }, ...contents);
+  for (const node of ruler.querySelectorAll("[id]")) node.removeAttribute("id");
+  box.parentElement.append(ruler);
 }
 
 function change(name, value) {
@@ -116,44 +145,48 @@ function change(name, value) {
   const before = balancesByBias(state.recipe);
   const wanted = settled({ ...state, [name]: value });
   if (name === "recipe" && balancesByBias(value) !== before) wanted.lc = before ? START.lc : BIAS_STEP;
-  const again = ["recipe", "ne", "k", "batch", "seed"].some((key) => wanted[key] !== state[key]);
+  const again = Object.keys(state).some((key) => !AT_ONCE.includes(key) && wanted[key] !== state[key]);
   Object.assign(state, wanted);
   fillControls();
+  if (name !== "speed") leaveTour();
   remember();
-  until = null;
-  leaveTour();
   if (again) reset();
+  else if (name === "speed") tell("pace", { slow: state.speed === "slow" });
   else tell("change", { lc: state.lc, rate: state.rate });
 }
 const balancesByBias = (name) => Boolean(data.recipes.find((recipe) => recipe.name === name).bias);
 
+function build() {
+  buildExperts(state.ne, pick, show);
+  buildVotes(state.ne);
+}
+
 function reset() {
   picked = null;
-  buildExperts(state.ne, pick);
-  buildVotes(state.ne);
+  build();
   // The newest frame has the old number of experts: nothing is drawn until the next one.
   [latest, waiting, training] = [null, false, false];
   if (!ready) return;
+  tell("pace", { slow: state.speed === "slow" });
   tell("reset", { run: ++run, settings: { recipe: state.recipe, ne: state.ne, k: state.k, lc: state.lc, rate: state.rate, batchSize: state.batch, seed: state.seed } });
 }
 
-function play(on) {
+/** Train or pause. until: the epoch at which training stops by itself. */
+function play(on, until = Infinity) {
   playing = on;
   $("play").setAttribute("aria-pressed", on);
   $("play").children[0].textContent = on ? "❚❚" : "▶";
   $("play").children[1].textContent = on ? "Pause" : "Train";
-  tell("play", { playing: on });
-  if (!on) until = null;
+  tell("play", { playing: on, until });
 }
 
 /** Set the controls and train, to stop after some epochs. */
 function go(settings, epochs) {
-  Object.assign(state, settled({ ...START, ...settings }));
+  Object.assign(state, settled({ ...START, speed: state.speed, ...settings }));
   fillControls();
   remember();
   reset();
-  play(true);
-  until = epochs;
+  play(true, epochs);
 }
 
 // --- experts
@@ -167,14 +200,14 @@ function showActions() {
   const box = $("actions");
   if (box.dataset.for === `${picked} ${latest.on}`) return;
   box.dataset.for = `${picked} ${latest.on}`;
-  if (picked === null) return box.replaceChildren("Pick an expert by its number to follow it, switch it off, or wipe it.");
+  if (picked === null) return box.replaceChildren(PICK);
   const on = latest.on[picked], alive = latest.on.reduce((sum, one) => sum + one, 0);
   const off = element("button", { type: "button", id: "switch" }, on ? "Switch off" : "Switch on");
   off.disabled = Boolean(on) && alive <= state.k;
   off.addEventListener("click", () => tell("switch", { expert: picked, on: !on }));
-  const wipe = element("button", { type: "button", id: "wipe", title: "back to its first weights" }, "Wipe");
-  wipe.addEventListener("click", () => tell("wipe", { expert: picked }));
-  return box.replaceChildren(`Expert ${picked}:`, off, wipe);
+  const again = element("button", { type: "button", id: "reinitialize", title: "give it its first weights again" }, "Reinitialize");
+  again.addEventListener("click", () => tell("reinitialize", { expert: picked }));
+  return box.replaceChildren(`Expert ${picked}:`, off, again);
 }
 
 // --- what is asked
@@ -191,15 +224,17 @@ function askImage(n) {
 
 // --- begin
 
-recall();
+const visit = buildTour(data.facts, go);
+Object.assign(state, settled({ ...START, ...fromAddress() }));
 fillControls();
-buildTour(data.facts, go);
+build();
+keepRoom($("about"), data.recipes.map((recipe) => element("p", { class: "note" }, gatesOf(recipe))));
+keepRoom($("hint"), [...data.recipes.map(gateLossOf), DIVERGED].map((text) => element("p", { class: "note" }, text)));
 for (const name of Object.keys(CHOICES)) {
   for (const event of ["input", "change"]) {
-    $(name).addEventListener(event, () => change(name, name === "recipe" ? $(name).value : Number($(name).value)));
+    $(name).addEventListener(event, () => change(name, WORDS.includes(name) ? $(name).value : Number($(name).value)));
   }
 }
-$("speed").addEventListener("change", () => tell("pace", { slow: $("speed").value === "slow" }));
 $("controls").addEventListener("submit", (event) => event.preventDefault());
 $("play").addEventListener("click", () => play(!playing));
 $("step").addEventListener("click", () => { play(false); tell("advance", { steps: 1 }); });
@@ -220,10 +255,11 @@ $("share").addEventListener("click", async () => {
   setTimeout(() => setText($("share"), "Copy link"), 2500);
 });
 document.addEventListener("visibilitychange", () => tell("hidden", { hidden: document.hidden }));
-window.addEventListener("hashchange", () => { recall(); fillControls(); play(false); reset(); });
+window.addEventListener("hashchange", () => { if (ready) begin(); });
 window.addEventListener("resize", () => requestAnimationFrame(show));
-dark.addEventListener("change", () => { if (ready) { buildExperts(state.ne, pick); buildVotes(state.ne); show(); } });
+dark.addEventListener("change", () => { build(); show(); });
 const calm = matchMedia("(prefers-reduced-motion: reduce)");
 calm.addEventListener("change", () => tell("calm", { calm: calm.matches }));
 tell("calm", { calm: calm.matches });
 tell("data", { packed: data.packed, labels: [...data.labels].map(Number), trainCount: data.trainCount });
+document.body.classList.remove("loading");

@@ -97,11 +97,11 @@ function line(context, points, stroke, width) {
 // --- who gets what
 
 let cells = null; // of the table of experts, by what they show
+let learned = false; // whether the pictures of the router show only what training added
 
-/** The table for a number of experts; onPick(expert) when one is chosen. */
-function buildExperts(experts, onPick) {
-  const all = [...Array(experts).keys()], table = $("experts"), room = table.parentElement.clientWidth - 76;
-  const wide = Math.max(32, Math.min(64, Math.floor(room / experts) - 1));
+/** The table for a number of experts; onPick(expert) when one is chosen, redraw() when the pictures change. */
+function buildExperts(experts, onPick, redraw) {
+  const all = [...Array(experts).keys()], table = $("experts");
   const row = (title, make, attributes = {}) => {
     const made = all.map(make);
     return [made, element("tr", attributes, element("th", { scope: "row" }, ...title), ...made.map((node) => (node.tagName === "TD" ? node : element("td", {}, node))))];
@@ -111,30 +111,34 @@ function buildExperts(experts, onPick) {
   const picture = (what) => (e) => element("canvas", { width: 28, height: 28, role: "img", "aria-label": `${what} expert ${e}` });
   const [loads, loadRow] = row(["load"], (e) => element("td", { style: `--expert:${expertColour(e)}` },
     element("div", { class: "bar" }), element("div", { class: "even" }), element("span")), { class: "load" });
-  const [looks, looksRow] = row(["looks for"], picture("router weights of"), { class: "pictures" });
+  const change = element("button", { type: "button", id: "learned", title: "what training has added to the first, random weights" }, "learned");
+  change.addEventListener("click", () => { learned = !learned; redraw(); });
+  const [looks, looksRow] = row(["looks for ", change], picture("router weights of"), { class: "pictures" });
   const [gets, getsRow] = row(["gets"], picture("mean image that goes to"), { class: "pictures" });
   const digits = DIGITS.map((d) => row([element("b", {}, String(d))], () => element("td"), { class: "digits" }));
-  table.replaceChildren(element("colgroup", {}, element("col"), ...all.map(() => element("col", { style: `width:${wide}px` }))),
-    element("thead", {}, element("tr", {}, element("th", { scope: "row" }), ...heads.map((head) => element("th", { scope: "col" }, head)))),
+  table.replaceChildren(element("colgroup", {}, element("col"), ...all.map(() => element("col"))),
+    element("thead", {}, element("tr", {}, element("td"), ...heads.map((head) => element("th", { scope: "col" }, head)))),
     element("tbody", {}, loadRow, looksRow, getsRow, ...digits.map(([, rows]) => rows)));
-  table.style.width = `${74 + experts * (wide + 1)}px`;
+  table.style.setProperty("--experts", experts);
   cells = { heads, loads, looks, gets, digits: digits.map(([made]) => made) };
 }
 
 /** Loads are shares of all slots; the dashed line is the even share, 1 / ne. */
-function showExperts(frame, picked) {
+function showExperts(frame, picked, firstRouter) {
   const experts = cells.heads.length, total = frame.slots.reduce((sum, n) => sum + n, 0) || 1;
   const loads = cells.heads.map((_, e) => DIGITS.reduce((sum, d) => sum + frame.slots[10 * e + d], 0) / total);
-  const top = Math.max(2.5 / experts, ...loads), most = frame.router.reduce((high, w) => Math.max(high, Math.abs(w)), 1e-9);
+  const top = Math.max(2.5 / experts, ...loads), router = learned ? frame.router.map((w, i) => w - firstRouter[i]) : frame.router;
+  const most = router.reduce((high, w) => Math.max(high, Math.abs(w)), 1e-9);
+  $("learned").setAttribute("aria-pressed", learned);
   const ofClass = DIGITS.map((d) => DIGITS.reduce((sum, c) => sum + frame.confusion[10 * d + c], 0));
   cells.heads.forEach((head, e) => {
     const [bar, even, word] = cells.loads[e].children, off = !frame.on[e];
     head.setAttribute("aria-pressed", picked === e);
     bar.style.transform = `scaleY(${loads[e] / top})`;
-    even.style.bottom = `${100 / experts / top}%`;
+    even.style.transform = `translateY(${-100 / experts / top}%)`;
     setText(word, off ? "off" : loads[e] === 0 ? "dead" : "");
     cells.loads[e].title = `expert ${e} sees ${percent(loads[e])} of all; the even share is ${percent(1 / experts)}`;
-    paint(cells.looks[e], frame.router.subarray(784 * e, 784 * (e + 1)).map((w) => 1.2 * w / most), true);
+    paint(cells.looks[e], router.subarray(784 * e, 784 * (e + 1)).map((w) => 1.2 * w / most), true);
     paint(cells.gets[e], frame.received.subarray(784 * e, 784 * (e + 1)), false);
     for (const column of [cells.looks[e], cells.gets[e]]) column.classList.toggle("isoff", off);
     DIGITS.forEach((d) => {

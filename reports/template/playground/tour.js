@@ -38,30 +38,42 @@ const STOPS = [
   },
 ];
 
-/** go(settings, epochs) sets the controls and trains. */
+const FREE = "Take the five stops, or your own way: press Train, change a control, draw a digit. A seed gives the same first weights here as in the study.";
+let stopNumber = null; // of the tour, from 1; null: the reader's own way
+
+/** The tour's buttons. go(settings, epochs) sets the controls and trains. Returns how to visit a stop. */
 function buildTour(facts, go) {
   const buttons = STOPS.map((stop, i) => {
     const button = element("button", { type: "button", "aria-pressed": "false" }, element("b", {}, String(i + 1)), stop.title);
-    button.addEventListener("click", () => visit(i));
+    button.addEventListener("click", () => visit(i + 1));
     return button;
   });
-  const visit = (i) => {
-    const stop = STOPS[i], study = stop.study(facts), text = element("p", {}, `${stop.says} `);
-    buttons.forEach((button, other) => button.setAttribute("aria-pressed", i === other));
+  const textOf = (stop) => {
+    const study = stop.study(facts), text = element("p", {}, `${stop.says} `);
     if (stop.then) {
       const button = element("button", { type: "button", id: "then" }, stop.then.label);
       button.addEventListener("click", () => go({ ...stop.set, ...stop.then.set }, stop.epochs));
       text.append(button, " ");
     }
     if (study) text.append(element("a", { href: `index.html#${stop.section}` }, study));
-    $("stop-text").replaceChildren(text);
-    go(stop.set, stop.epochs);
+    return text;
+  };
+  /** number: from 1. settings: those of a shared link, where they differ from the stop's. */
+  const visit = (number, settings = {}) => {
+    const stop = STOPS[number - 1];
+    stopNumber = number;
+    buttons.forEach((button, i) => button.setAttribute("aria-pressed", i + 1 === number));
+    $("stop-text").replaceChildren(textOf(stop));
+    go({ ...stop.set, ...settings }, stop.epochs);
   };
   $("stops").append(...buttons.map((button) => element("li", {}, button)));
+  keepRoom($("stop-text"), STOPS.map(textOf));
   leaveTour();
+  return visit;
 }
 
 function leaveTour() {
+  stopNumber = null;
   for (const button of document.querySelectorAll("#stops button")) button.setAttribute("aria-pressed", "false");
-  $("stop-text").replaceChildren(element("p", { class: "note" }, "Take the five stops, or your own way: press Train, change a control, draw a digit. A seed gives the same first weights here as in the study."));
+  $("stop-text").replaceChildren(element("p", { class: "note" }, FREE));
 }

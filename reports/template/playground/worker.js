@@ -9,10 +9,10 @@ const SLOW_STEPS = 1, RAMP_STEPS = 15; // steps in a frame of 33 ms: slow; after
 
 let train, test, settings, run, model, start, noise, draws, order;
 let playing = false, seen = true, slow = false, calm = false, hidden = false, diverged = false, ticking = false;
-// epoch, taken: epochs done, and steps of the next one; left: steps asked for while it pauses; quota: steps
-// until the next frame; shown: the model's steps at the last frame, and whether it was training then;
-// stepMs: how long a step takes, lately.
-let epoch = 0, taken = 0, left = 0, quota = 0, shown = {}, stepMs = 0, nextFrame = 0, drawn = null, recent = [];
+// epoch, taken: epochs done, and steps of the next one; until: the epoch at which to stop; left: steps asked for
+// while it pauses; quota: steps until the next frame; shown: the model's steps at the last frame, and whether it
+// was training then; stepMs: how long a step takes, lately.
+let epoch = 0, taken = 0, until = Infinity, left = 0, quota = 0, shown = {}, stepMs = 0, nextFrame = 0, drawn = null, recent = [];
 
 const commands = {
   async data({ packed, labels, trainCount }) {
@@ -31,17 +31,20 @@ const commands = {
     model.set(start);
     noise = new Noise(seed);
     draws = model.recipe.noise ? new Float64Array(batchSize * ne) : null;
-    [epoch, taken, left, recent, diverged] = [0, 0, 0, [], false];
+    [epoch, taken, until, left, recent, diverged] = [0, 0, Infinity, 0, [], false];
     sendFrame({ first: true });
   },
-  change({ lc, rate }) { Object.assign(settings, { lc, rate }); },
-  play(message) { [playing, left] = [message.playing, 0]; },
+  change({ lc, rate }) {
+    Object.assign(settings, { lc, rate });
+    until = Infinity;
+  },
+  play(message) { [playing, until, left] = [message.playing, message.until, 0]; },
   advance({ steps }) { left += steps === "epoch" ? stepsPerEpoch() - taken : steps; },
   pace(message) { slow = message.slow; },
   calm(message) { calm = message.calm; },
   hidden(message) { hidden = message.hidden; },
   switch({ expert, on }) { model.on[expert] = +on; sendFrame(); },
-  wipe({ expert }) { model.setExpert(expert, start); sendFrame(); },
+  reinitialize({ expert }) { model.setExpert(expert, start); sendFrame(); },
   draw({ grey }) { drawn = grey && new Images(grey, Uint8Array.of(0)); sendFrame(); },
   seen() { seen = true; },
 };
@@ -50,9 +53,10 @@ onmessage = async ({ data }) => {
   await commands[data.type](data);
   if (!ticking) tick();
 };
+onunhandledrejection = ({ reason }) => postMessage({ type: "failed", reason: String(reason) });
 
 const stepsPerEpoch = () => Math.floor(train.count / settings.batchSize);
-const busy = () => model && !hidden && !diverged && (playing || left > 0);
+const busy = () => model && !hidden && !diverged && ((playing && epoch < until) || left > 0);
 const soon = new MessageChannel(); // unlike setTimeout, it does not wait
 soon.port1.onmessage = tick;
 
@@ -92,7 +96,7 @@ function sendFrame(more = {}) {
   if (!model) return;
   const begun = performance.now();
   const mean = (name) => (recent.length ? recent.reduce((sum, one) => sum + one[name], 0) / recent.length : null);
-  const frame = { type: "frame", run, ...more, epoch, at: epoch + taken / stepsPerEpoch(), training: Boolean(busy()), diverged,
+  const frame = { type: "frame", run, ...more, epoch, at: epoch + taken / stepsPerEpoch(), training: Boolean(busy()), finished: epoch >= until, diverged,
     // Means over the last epoch's steps
     trainAccuracy: recent.length ? mean("right") / settings.batchSize : null,
     networkLoss: mean("networkLoss"), gateLoss: mean("gateLoss"), routerNorm: mean("routerNorm"),
@@ -148,9 +152,10 @@ function answer(model, images) {
   return { gates, votes, result };
 }
 
-/** base64 of zlib's format, to bytes. */
+/** base64 of zlib's format, to bytes. Not through a Blob, whose bytes WebKit cannot read in a page opened from a file. */
 async function inflate(packed) {
-  const bytes = Uint8Array.from(atob(packed), (letter) => letter.charCodeAt(0));
-  const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("deflate"));
-  return new Uint8Array(await new Response(stream).arrayBuffer());
+  const stream = new DecompressionStream("deflate"), writer = stream.writable.getWriter();
+  writer.write(Uint8Array.from(atob(packed), (letter) => letter.charCodeAt(0)));
+  writer.close();
+  return new Uint8Array(await new Response(stream.readable).arrayBuffer());
 }
