@@ -87,7 +87,7 @@ def accuracies(
     task: Task, send: object, folder: Path, settings: Train
 ) -> dict[str, Float[np.ndarray, " seeds"]]:
     """Accuracies in per cent, of each engine and of the layer."""
-    data, runs = Dataset(folder), [Run(*task.trial, seed) for seed in task.seeds]
+    data, runs = Dataset(folder), [task.trial.run(seed) for seed in task.seeds]
     by_engine = {
         "kernel": kernel.train(runs, data, settings),
         "fused": fused.train(runs, data, settings, torch.device("cpu")),

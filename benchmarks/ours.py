@@ -10,7 +10,6 @@ import torch
 
 from benchmarks.timing import Case, Cost, Impossible, Take, Way, clocked
 from moe.engine import fused, kernel
-from moe.study.runs import Run
 from moe.study.train_settings import Precision
 
 SEEDS = 2  # in a fused stack, each with its own batches: about as many as in the study's shards
@@ -21,7 +20,7 @@ def fused_on(device: torch.device, precision: Precision = "float32") -> Way:
     """The fused engine, with its large products in the given precision."""
 
     def way(case: Case) -> Take:
-        runs = [Run(*case.trial, seed=i % SEEDS) for i in range(case.runs)]
+        runs = [case.trial.run(i % SEEDS) for i in range(case.runs)]
         runs.sort(key=lambda run: run.seed)
         settings = replace(case.settings, precision=precision)
         stack = fused.Stack(runs, case.data, settings, device)
@@ -59,7 +58,7 @@ def kernel_at(level: str | None) -> Way:
                 kernel.level_in_use()
             except ValueError as error:
                 raise Impossible(str(error)) from None
-        run, epoch = Run(*case.trial, seed=0), replace(case.settings, epochs=1)
+        run, epoch = case.trial.run(0), replace(case.settings, epochs=1)
         steps_per_epoch = len(case.data.train_x) // epoch.batch_size
 
         def take(seconds: float) -> Cost:

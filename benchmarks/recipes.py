@@ -23,7 +23,7 @@ from moe.engine import kernel
 from moe.model.layer import MoE
 from moe.recipes import RECIPES
 from moe.study.params import read_params
-from moe.study.runs import Run, Trial
+from moe.study.runs import Trial
 from moe.study.workers import single_thread
 
 NE, K = 8, 2
@@ -57,7 +57,7 @@ def module(case: Case) -> Take:
 
 def in_c(case: Case) -> Take:
     """The kernel, an epoch at a time, by process time."""
-    run, epoch = Run(*case.trial[:4], seed=0), replace(case.settings, epochs=1)
+    run, epoch = case.trial.run(0), replace(case.settings, epochs=1)
     steps = len(case.data.train_x) // epoch.batch_size
 
     def take(seconds: float) -> Cost:

@@ -9,7 +9,7 @@ from typing import Any
 
 from moe.data.dataset import Dataset
 from moe.engine import kernel
-from moe.study.runs import Run, Trial
+from moe.study.runs import Trial
 from moe.study.train_settings import Train
 from moe.study.workers import single_thread
 
@@ -42,7 +42,7 @@ def _rate(trials: list[Trial], folder: Path, settings: Train, seconds: float) ->
     """Runs times steps per second of this worker."""
     single_thread()
     data = Dataset(folder)
-    runs = [Run(*trial, seed=0) for trial in trials]
+    runs = [trial.run(0) for trial in trials]
     steps_per_run = len(data.train_x) // settings.batch_size
     kernel.train(runs[:1], data, settings)
     assert _barrier is not None

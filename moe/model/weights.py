@@ -62,7 +62,7 @@ def read_models(
                 names.setdefault(Trial.parse(run.rpartition("/")[0]), []).append(name)
         for trial in sorted(names):
             if recipe in (None, trial.recipe):
-                run = Run(*trial[:4], seed, trial.settings)
+                run = trial.run(seed)
                 state = {name: file.get_tensor(f"{run}/{name}") for name in names[trial]}
                 yield run, model_of(trial, state)
 

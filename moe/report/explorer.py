@@ -32,7 +32,7 @@ def write_explorer(tables: Tables, template: Path, path: Path) -> None:
         template / "explorer.html",
         explorer_data(tables),
         ["common.css", "explorer.css"],
-        script=["common.js", *(f"explorer/{name}.js" for name in SCRIPTS)],
+        script=["neighbours.js", "common.js", *(f"explorer/{name}.js" for name in SCRIPTS)],
         dataset=tables.dataset.title,
         sample=tables.dataset.sample,
     )

@@ -14,6 +14,7 @@ from markupsafe import Markup
 from moe.figures import Figure, Tables, all_figures, ref, with_numbers
 from moe.figures.panels import panels
 from moe.report.facts import facts
+from moe.report.single_page import joined
 from moe.study.params import Params
 from moe.study.runs import exactly
 
@@ -44,16 +45,14 @@ def write_report(
         lstrip_blocks=True,
     )
     environment.globals.update(ref=ref, exactly=exactly)
-    parts = {
-        name: Markup((TEMPLATE_DIR / f"report.{name}").read_text("utf-8")) for name in ("css", "js")
-    }
     found = Claims(claims)
     html = environment.get_template("index.html").render(
         placed=placed,
         claims=found,
         facts=facts(tables, params, claims),
         elsewhere=_elsewhere(tables, claims, beyond),
-        **parts,
+        css=joined(TEMPLATE_DIR, ["report.css"]),
+        js=joined(TEMPLATE_DIR, ["neighbours.js", "report.js"]),
     )
     (into / "index.html").write_text(with_numbers(html, placed.numbers), encoding="utf-8")
 

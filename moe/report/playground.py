@@ -33,7 +33,7 @@ ENGINE = (
 )
 MOST_EXPERTS = 16  # that the page has room for
 TRAINER = ["random.js", "math.js", "images.js", "engine.js", "worker.js"]
-SCRIPTS = ["../common.js", "panels.js", "pad.js", "tour.js", "page.js"]
+SCRIPTS = ["../neighbours.js", "../common.js", "panels.js", "pad.js", "tour.js", "page.js"]
 STYLES = ["../common.css", "playground.css"]
 MAP_FILE = "map.json"  # the position of each test image
 

@@ -17,10 +17,6 @@ def render(page: Path, data: Any, styles: Sequence[str], **parts: Any) -> str:
         values are passed unchanged.
     """
     folder = page.parent
-
-    def joined(names: Sequence[str]) -> Markup:
-        return Markup("\n".join((folder / name).read_text(encoding="utf-8") for name in names))
-
     # "<" could end the script element, so it is escaped in JSON.
     packed = json.dumps(data, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
     environment = Environment(
@@ -28,6 +24,14 @@ def render(page: Path, data: Any, styles: Sequence[str], **parts: Any) -> str:
     )
     return environment.get_template(page.name).render(
         data=Markup(packed),
-        style=joined(styles),
-        **{name: joined(part) if isinstance(part, list) else part for name, part in parts.items()},
+        style=joined(folder, styles),
+        **{
+            name: joined(folder, part) if isinstance(part, list) else part
+            for name, part in parts.items()
+        },
     )
+
+
+def joined(folder: Path, names: Sequence[str]) -> Markup:
+    """The text of some files, to inline."""
+    return Markup("\n".join((folder / name).read_text(encoding="utf-8") for name in names))

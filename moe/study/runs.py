@@ -37,6 +37,9 @@ class Trial(NamedTuple):
         settings = tuple((name, columns[name]) for name in SETTING_TYPES if name in columns)
         return cls(*(columns[name] for name in TRIAL_KEYS), settings)
 
+    def run(self, seed: int) -> "Run":
+        return Run(self.recipe, self.ne, self.k, self.lc, seed, self.settings)
+
     def __str__(self) -> str:
         settings = "".join(f"/{name}={exactly(value)}" for name, value in self.settings)
         return f"{self.recipe}/ne={self.ne}/k={self.k}/lc={exactly(self.lc)}{settings}"
@@ -74,8 +77,7 @@ class Run(NamedTuple):
     @classmethod
     def of(cls, columns: dict[str, Any]) -> "Run":
         """The inverse of `columns`."""
-        trial = Trial.of(columns)
-        return cls(*trial[:4], columns["seed"], trial.settings)
+        return Trial.of(columns).run(columns["seed"])
 
     def __str__(self) -> str:
         return f"{self.trial}/seed={self.seed}"

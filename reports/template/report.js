@@ -1,6 +1,5 @@
 "use strict";
-// MLflow shows this page as a blob in a frame, where links within the page and to neighbouring files
-// do not work.
+// In a frame, as MLflow shows this page, links within it do not work by themselves.
 
 function target(link) {
   const href = link.getAttribute("href") || "";
@@ -20,14 +19,7 @@ document.addEventListener("click", (event) => {
   }
 });
 
-if (!["file:", "http:", "https:"].includes(location.protocol)) {
-  for (const link of document.querySelectorAll("a:not([href^='#'])")) {
-    const hint = document.createElement("span");
-    hint.className = "elsewhere";
-    hint.textContent = `${link.textContent} (${link.getAttribute("href")}, among the artifacts of this run)`;
-    link.replaceWith(hint);
-  }
-}
+nameNeighbours(document);
 
 // The contents mark the section that is being read.
 const links = new Map([...document.querySelectorAll("#contents a[href^='#']")].map((a) => [target(a), a]));

@@ -67,6 +67,21 @@ def visit(browser: Browser) -> Iterator[Visit]:
     context.close()
 
 
+def in_a_frame(page: Page, path: Path) -> None:
+    """Show a page as MLflow's artifact viewer does: as a blob in a frame without an address."""
+    page.goto("about:blank")
+    page.evaluate(
+        """html => {
+          const frame = document.createElement("iframe");
+          frame.sandbox = "allow-scripts";
+          frame.style = "width: 1000px; height: 800px";
+          frame.src = URL.createObjectURL(new Blob([html], {type: "text/html"}));
+          document.body.append(frame);
+        }""",
+        path.read_text(encoding="utf-8"),
+    )
+
+
 def has_no_sideways_scroll(page: Page) -> bool:
     """Whether the page fits its window."""
     return page.evaluate(

@@ -6,7 +6,7 @@ import pytest
 from playwright.sync_api import Page
 
 from moe.analysis.results import cells, counts_of
-from tests.browser.conftest import PAGES, ROOT, Visit, has_no_sideways_scroll
+from tests.browser.conftest import PAGES, ROOT, Visit, has_no_sideways_scroll, in_a_frame
 
 EXPLORER = PAGES / "explorer.html"
 RUNS = pd.read_csv(ROOT / "results" / "runs.csv")
@@ -303,3 +303,13 @@ def test_a_phone_shows_it_all(visit: Visit) -> None:
         "section svg text", "all => Math.min(...all.map(t => t.getBoundingClientRect().height))"
     )
     assert text >= 10  # pixels high: drawn for the room that there is, not shrunk into it
+
+
+def test_no_link_leads_nowhere_in_a_frame_without_an_address(visit: Visit) -> None:
+    """As in MLflow's artifact viewer."""
+    in_a_frame(visit.page, PAGES / "explorer.html")
+    frame = visit.page.frames[1]
+    frame.locator("header .elsewhere", has_text="playground.html, among the artifacts").wait_for()
+    assert frame.locator("#accuracy").inner_text() != ""
+    assert frame.locator("a[href]:not([href^='#'])").locator("visible=true").count() == 0
+    assert visit.errors == []

@@ -1,13 +1,18 @@
 """The playground in a real browser: it trains, every control has its effect, and it answers."""
 
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 from playwright.sync_api import Page
 
 from moe.analysis.results import cells
-from tests.browser.conftest import PAGES, ROOT, Visit, has_no_sideways_scroll
+from moe.report.playground import ENGINE
+from tests.browser.conftest import PAGES, ROOT, Visit, has_no_sideways_scroll, in_a_frame
 from tests.small_studies import committed
 
 PLAYGROUND = PAGES / "playground.html"
@@ -163,9 +168,7 @@ def test_k_follows_ne_and_recipe(page: Page) -> None:
     assert all(load == pytest.approx(100 / 3, abs=0.1) for load in loads(page))
 
 
-@pytest.mark.parametrize(
-    "recipe", ["blog", "logits", "switch", "shazeer", "loss-free", "random", "dense-total"]
-)
+@pytest.mark.parametrize("recipe", ENGINE)
 def test_every_recipe_trains(page: Page, visit: Visit, recipe: str) -> None:
     page.locator("#recipe").select_option(recipe)
     begin = value(page, "test-accuracy")
@@ -175,11 +178,15 @@ def test_every_recipe_trains(page: Page, visit: Visit, recipe: str) -> None:
 
 
 def test_a_step_at_a_time_is_slow(page: Page) -> None:
-    page.locator("#speed").select_option("slow")
     page.locator("#play").click()
+    epochs_done(page, 1)
+    page.locator("#speed").select_option("slow")
+    assert is_training(page)  # it acts at once
+    assert "speed=slow" in page.url
+    stay(page)
+    before = value(page, "epoch")
     page.wait_for_timeout(700)
-    assert is_training(page)
-    assert value(page, "epoch") == 0  # 31 steps take at least a second
+    assert value(page, "epoch") <= before + 1  # 31 steps take at least a second
 
 
 def test_divergence_is_said(opened: Callable[..., Page], visit: Visit) -> None:
@@ -213,12 +220,12 @@ def test_an_expert_is_switched_off_and_on(page: Page) -> None:
     assert loads(page)[3] > 0
 
 
-def test_a_wiped_expert_learns_again(page: Page) -> None:
+def test_a_reinitialized_expert_learns_again(page: Page) -> None:
     train(page, 6)
     before, sees = value(page, "test-accuracy"), loads(page)
     page.locator("#experts thead button").nth(sees.index(max(sees))).click()
-    page.locator("#wipe").click()
-    # Training is paused: only the wipe changes the accuracy.
+    page.locator("#reinitialize").click()
+    # Training is paused: only the new weights change the accuracy.
     page.wait_for_function(f"document.querySelector('#test-accuracy').dataset.value != {before}")
     assert value(page, "test-accuracy") < before - 0.02
     assert loads(page) == sees  # the router is as it was
@@ -230,6 +237,31 @@ def test_no_fewer_experts_than_k_stay_on(opened: Callable[..., Page]) -> None:
     page = opened("#recipe=logits&ne=2&k=2&lc=1")
     page.locator("#experts thead button").first.click()
     assert page.locator("#switch").is_disabled()
+
+
+# Of each picture of a router row, how much differs from its corner, which no digit lights
+INKED = """() => {
+  const pictures = document.querySelector('#experts .pictures').querySelectorAll('canvas');
+  return [...pictures].map((canvas) => {
+    const all = canvas.getContext('2d').getImageData(0, 0, 28, 28).data;
+    return all.filter((value, i) => i % 4 < 3 && Math.abs(value - all[i % 4]) > 40).length;
+  });
+}"""
+
+
+def test_the_pictures_show_what_the_router_learned(opened: Callable[..., Page]) -> None:
+    page = opened("#recipe=logits&ne=4&k=2&lc=1")
+    assert min(page.evaluate(INKED)) > 500  # the first, random weights
+    page.locator("#learned").click()
+    assert page.evaluate(INKED) == [0, 0, 0, 0]  # nothing yet
+    train(page, 5)
+    assert min(page.evaluate(INKED)) > 100
+    page.locator("#recipe").select_option("random")  # its router is never trained
+    page.wait_for_function("latest && latest.epoch === 0 && !waiting")
+    train(page, 5)
+    assert page.evaluate(INKED) == [0, 0, 0, 0]
+    page.locator("#learned").click()
+    assert min(page.evaluate(INKED)) > 500
 
 
 # --- nothing is drawn of another number of experts
@@ -314,6 +346,30 @@ def test_a_drawn_1_is_answered(page: Page) -> None:
     page.wait_for_function("document.querySelector('#says').textContent === 'What will it say?'")
 
 
+@pytest.mark.parametrize(
+    "strokes",
+    [
+        [[[10, 10], [10, 90]]],
+        [[[200, 30], [260, 30], [215, 210]]],
+        [[[0, 0], [5, 9]], [[8, 2], [3, 12]]],
+        [[[140, 140]]],
+    ],
+)
+def test_a_digit_is_scaled_and_centred_as_in_mnist(page: Page, strokes: list[Any]) -> None:
+    """LeCun et al. 1998: its longer side 20 pixels, its centre of mass in the middle of 28."""
+    grey = np.array(page.evaluate("(all) => [...asMnist(all)]", strokes)).reshape(28, 28)
+    rows, columns = (np.flatnonzero(grey.max(axis) > 25) for axis in (1, 0))
+    longer = max(np.ptp(rows), np.ptp(columns)) + 1
+    assert 19 <= longer <= 21 or len(strokes[0]) == 1  # a dot stays a dot
+    for axis in (0, 1):
+        centre = (grey.sum(1 - axis) * (np.arange(28) + 0.5)).sum() / grey.sum()
+        assert centre == pytest.approx(14, abs=0.1)
+    # Where it is drawn, and how large, makes no difference.
+    moved = [[[30 + 0.5 * x, 7 + 0.5 * y] for x, y in stroke] for stroke in strokes]
+    again = np.array(page.evaluate("(all) => [...asMnist(all)]", moved)).reshape(28, 28)
+    assert np.abs(again - grey).max() <= 2
+
+
 def test_the_answer_follows_the_training(page: Page) -> None:
     page.locator("#presets button").nth(7).click()
     page.wait_for_function("document.querySelector('#says').dataset.answer !== ''")
@@ -364,6 +420,7 @@ def test_the_tour_shows_what_it_says(opened: Callable[..., Page], visit: Visit) 
         return many / page.locator("#experts thead button").count()
 
     visited(0)
+    assert value(page, "epoch") == 40  # where the stop ends, on any machine
     assert dead() >= 2
     assert max(loads(page)) > 2 * 100 / 12
     visited(1)
@@ -378,7 +435,9 @@ def test_the_tour_shows_what_it_says(opened: Callable[..., Page], visit: Visit) 
     assert value(page, "test-accuracy") > frozen
     visited(3)
     assert value(page, "test-accuracy") < 0.86
-    assert "Most often a 9 is taken for" in page.locator("#confusion-note").inner_text()
+    assert "Most often a 9 is taken for a 4" in page.locator("#confusion-note").inner_text()
+    assert page.evaluate("latest.confusion[99]") == 0  # not one 9 is recognised
+    assert value(page, "epoch") == 60
     page.locator("#then").click()
     finished()
     assert value(page, "test-accuracy") > 0.87
@@ -418,7 +477,69 @@ def test_the_tour_s_numbers_and_links_are_the_report_s(page: Page) -> None:
         assert f"of {ne} sees {classes:.1f}" in lines[4]
 
 
+def test_a_link_leads_to_a_stop_of_the_tour(opened: Callable[..., Page]) -> None:
+    page = opened("#stop=3")
+    assert is_training(page)
+    assert "the router learns" in page.locator("#stop-text").inner_text()
+    assert (chosen(page)["recipe"], chosen(page)["k"]) == ("logits", "1")
+    page.locator("#then").click()
+    link = page.url
+    page = opened("#stop=6")  # there is none
+    assert not is_training(page)
+    page = opened(link[link.index("#") :])
+    assert is_training(page)
+    assert "the router learns" in page.locator("#stop-text").inner_text()
+    assert chosen(page)["recipe"] == "switch"
+    page.locator("#lc").select_option("3")  # from here on it is no stop
+    assert "stop=" not in page.url
+    assert is_training(page)
+
+
 # --- the page itself
+
+
+SHIFTS = """() => {
+  window.shifts = [];
+  new PerformanceObserver((list) => {
+    for (const entry of list.getEntries()) if (!entry.hadRecentInput) shifts.push(entry.value);
+  }).observe({ type: 'layout-shift', buffered: true });
+}"""
+
+
+@pytest.mark.parametrize("width", [360, 768, 1024, 1366, 1440, 1920])
+def test_nothing_moves(visit: Visit, width: int) -> None:
+    """While the page loads and trains, and from stop to stop and recipe to recipe."""
+    page = visit.page
+    page.set_viewport_size({"width": width, "height": 900})
+    visit.open(PLAYGROUND, "#recipe=shazeer&ne=16&k=4&lc=1")
+    page.evaluate(SHIFTS)
+    page.wait_for_function("latest && !waiting")
+    shown = "() => [...document.querySelectorAll('section, form, h2')].map(s => s.offsetTop)"
+    places = page.evaluate(shown)
+    train(page, 2)
+    page.locator("#experts thead button").nth(1).click()
+    page.locator("#presets button").nth(2).click()
+    page.wait_for_function("document.querySelector('#says').dataset.answer !== ''")
+    assert page.evaluate(shown) == places
+    for stop in page.locator("#stops button").all():
+        stop.click()
+        page.wait_for_function("latest && latest.epoch > 0 && !waiting")
+        assert page.evaluate(shown) == places
+    for recipe in ENGINE:
+        page.locator("#recipe").select_option(recipe)
+        page.wait_for_function("latest && !waiting")
+        assert page.evaluate(shown) == places
+    assert page.evaluate("shifts") == []
+    assert has_no_sideways_scroll(page)
+    overflowing = page.evaluate(
+        """() => [...document.querySelectorAll('section *, form *, header *')].filter((node) => {
+          const [inner, outer] = [node, node.closest('section, form, header')]
+            .map((one) => one.getBoundingClientRect());
+          return inner.width && !node.closest('.scroll, .ruler, .hidden')
+            && (inner.right > outer.right + 1 || inner.bottom > outer.bottom + 1);
+        }).map((node) => node.id || node.className)"""
+    )
+    assert overflowing == []
 
 
 @pytest.mark.parametrize("width", [360, 1440])
@@ -429,15 +550,12 @@ def test_it_needs_nobody_and_fits(
     visit.page.emulate_media(color_scheme=scheme)  # pyright: ignore[reportArgumentType]
     visit.page.set_viewport_size({"width": width, "height": 900})
     page = opened("#recipe=shazeer&ne=16&k=4&lc=1")
-    shown = "() => [...document.querySelectorAll('section, form')].map(s => s.offsetTop)"
-    places = page.evaluate(shown)
     train(page, 1)
     page.locator("#presets button").nth(2).click()
     stay(page)
     assert visit.errors == []
     assert visit.hosts == []
     assert has_no_sideways_scroll(page)
-    assert page.evaluate(shown) == places  # nothing moved
     if width == 1440:
         assert page.evaluate("document.documentElement.scrollHeight") <= 900
     assert PLAYGROUND.stat().st_size < 4_000_000
@@ -462,12 +580,45 @@ def test_the_explorer_opens_its_trials_here(visit: Visit) -> None:
     visit.page.locator("#train").click()
     visit.page.wait_for_url("**/playground.html*")
     assert tuple(chosen(visit.page).values()) == ("blog", "4", "2", "0.1", "0.001", "128", "3")
+    # Trials that the page has no room for have no link.
+    visit.open(PAGES / "explorer.html", fragment)
+    assert visit.page.locator("#train").is_visible()
+    visit.page.evaluate("data.mostTrainable = 3; show()")
+    assert not visit.page.locator("#train").is_visible()
 
 
 def test_links_lead_somewhere(page: Page) -> None:
     links = page.eval_on_selector_all("header a", "all => all.map(a => a.getAttribute('href'))")
     assert links == ["index.html", "explorer.html"]
     assert all((Path(PLAYGROUND.parent) / link).exists() for link in links)
+
+
+def test_a_browser_without_workers_is_told(visit: Visit) -> None:
+    visit.page.add_init_script("delete window.Worker")
+    visit.open(PLAYGROUND)
+    assert "Worker is not defined" in visit.page.locator("#failed").inner_text()
+    assert visit.page.locator("h1").is_visible()
+
+
+def test_what_fails_in_the_worker_is_said(page: Page) -> None:
+    assert not page.locator("#failed").is_visible()
+    page.evaluate("tell('data', { packed: btoa('no zlib'), labels: [], trainCount: 0 })")
+    page.locator("#failed").wait_for()
+    assert "TypeError" in page.locator("#failed").inner_text()
+
+
+def test_it_trains_where_the_page_is_a_blob_in_a_frame(visit: Visit) -> None:
+    """As in MLflow's artifact viewer, where links to other pages lead nowhere."""
+    in_a_frame(visit.page, PLAYGROUND)
+    frame = visit.page.frames[1]
+    frame.wait_for_function("document.querySelector('#test-accuracy').dataset.value > 0")
+    assert "index.html, among the artifacts" in frame.locator("nav .elsewhere").first.inner_text()
+    frame.locator("#stops button").nth(4).click()
+    assert "index.html#experts, among" in frame.locator("#stop-text .elsewhere").inner_text()
+    frame.locator("#seed").select_option("3")
+    frame.wait_for_function("+document.querySelector('#epoch').dataset.value >= 2")
+    assert frame.locator("a[href]").count() == 0
+    assert visit.errors == []
 
 
 def test_every_control_and_picture_has_a_name(page: Page) -> None:
@@ -534,3 +685,12 @@ def test_memory_is_steady_over_a_hundred_epochs(opened: Callable[..., Page]) -> 
     before = used()
     epochs_done(page, 120)
     assert used() < before + 3_000_000
+
+
+def test_its_benchmark_runs() -> None:
+    """For so short a time that what it measures means nothing."""
+    command = [sys.executable, "-m", "benchmarks.playground", "--rounds", "1", "--seconds", "0.05"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    for way in ("engine", "kernel", "torch, plain loop", "page"):
+        assert done.stdout.count(f"  {way}: ") == 2

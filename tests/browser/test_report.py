@@ -9,7 +9,7 @@ import pytest
 from moe.claims import CLAIMS
 from moe.claims.judge import judge
 from moe.figures import FIGURES
-from tests.browser.conftest import PAGES, ROOT, Visit, has_no_sideways_scroll
+from tests.browser.conftest import PAGES, ROOT, Visit, has_no_sideways_scroll, in_a_frame
 from tests.small_studies import committed
 
 REPORT = PAGES / "index.html"
@@ -165,17 +165,7 @@ def test_the_footer_names_the_tables(visit: Visit) -> None:
 
 def test_links_work_where_the_page_is_a_blob_in_a_frame(visit: Visit) -> None:
     """As in MLflow's artifact viewer."""
-    visit.page.goto("about:blank")
-    visit.page.evaluate(
-        """html => {
-          const frame = document.createElement("iframe");
-          frame.sandbox = "allow-scripts";
-          frame.style = "width: 1000px; height: 800px";
-          frame.src = URL.createObjectURL(new Blob([html], {type: "text/html"}));
-          document.body.append(frame);
-        }""",
-        REPORT.read_text(encoding="utf-8"),
-    )
+    in_a_frame(visit.page, REPORT)
     frame = visit.page.frame_locator("iframe")
     frame.locator("nav .elsewhere").first.wait_for(
         timeout=30_000

@@ -56,7 +56,7 @@ function showAccuracy(trial) {
 /** A trial that the playground has opens there, with the chosen seed. */
 function showTrainLink(trial) {
   const cell = [...KNOBS.slice(0, 4).map((knob) => [knob, trial[knob]]), ["seed", shownSeed(trial)]];
-  $("train").hidden = !data.trainable.includes(trial.recipe) || trial.ne > data.mostTrainable;
+  $("train").hidden = !HAS_NEIGHBOURS || !data.trainable.includes(trial.recipe) || trial.ne > data.mostTrainable;
   $("train").href = `playground.html#${new URLSearchParams(cell)}`;
 }
 

@@ -52,6 +52,7 @@ function nameItems() {
 
 function start() {
   nameItems();
+  nameNeighbours(document.querySelector("header"));
   recall();
   buildControls();
   buildTour();

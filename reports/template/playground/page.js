@@ -224,6 +224,7 @@ function askImage(n) {
 
 // --- begin
 
+nameNeighbours(document.querySelector("header"));
 const visit = buildTour(data.facts, go);
 Object.assign(state, settled({ ...START, ...fromAddress() }));
 fillControls();

@@ -56,6 +56,7 @@ function buildTour(facts, go) {
       text.append(button, " ");
     }
     if (study) text.append(element("a", { href: `index.html#${stop.section}` }, study));
+    nameNeighbours(text);
     return text;
   };
   /** number: from 1. settings: those of a shared link, where they differ from the stop's. */
