@@ -131,6 +131,47 @@ def test_the_engine_trains_as_the_layer_does(
     assert moved > 0.01
 
 
+GATES = """
+const [bytes, labels] = [given.bytes, given.labels].map((all) => Uint8Array.from(all));
+const images = new Images(bytes, labels, Float64Array);
+const model = new MixtureOfExperts({ ...given.sizes, Float: Float64Array });
+model.set(given.weights);
+const gates = given.labels.flatMap((_, n) => {
+  model.forward(images, n, n, null);
+  return [...model.gates.slice(n * model.E, (n + 1) * model.E)];
+});
+const first = [...given.labels.keys()];
+const { networkLoss } = model.step(images, first, { lossCoef: 0.01, learningRate: 0.001 });
+return { gates, networkLoss, finite: model.weights.every(Number.isFinite) };
+"""
+
+
+def test_gates_are_finite_where_every_sigmoid_rounds_to_0(
+    mnist_5k: Dataset, tmp_path: Path
+) -> None:
+    """deepseek-v3 divides sigmoids by their sum, which is 0 / 0 if done as it is written."""
+    model = MoE(784, 10, 10, 3, 3, "deepseek-v3", seed=0).double()
+    with torch.no_grad():
+        model.router.weight -= 50.0  # about 100 lit pixels an image: logits far below -745
+    images, labels = mnist_5k.train_x[:16], mnist_5k.train_y[:16]
+    theirs = in_node(
+        GATES,
+        {
+            "bytes": images.flatten().tolist(),
+            "labels": labels.tolist(),
+            "sizes": {"experts": 3, "topK": 3, "recipe": "deepseek-v3"},
+            "weights": {n: weight.flatten().tolist() for n, weight in names_of(model).items()},
+        },
+        tmp_path,
+    )
+    x = numbers(images, torch.float64)
+    assert (model.router(x).sigmoid() == 0).all()
+    output, aux = model(x)
+    assert theirs["gates"] == pytest.approx(aux.gates.flatten().tolist(), abs=1e-9)
+    assert theirs["networkLoss"] == pytest.approx(F.cross_entropy(output, labels.long()).item())
+    assert theirs["finite"]
+
+
 def test_the_first_weights_and_the_batches_of_a_seed_are_the_layer_s(tmp_path: Path) -> None:
     script = """
     const weights = initialWeights(7, 3), uniform = new Random([1, 2, 3, 4, 5, 6]).double();
