@@ -346,6 +346,28 @@ def test_a_drawn_1_is_answered(page: Page) -> None:
     page.wait_for_function("document.querySelector('#says').textContent === 'What will it say?'")
 
 
+def test_a_finger_draws_and_does_not_scroll(page: Page) -> None:
+    train(page, 12)
+    page.set_viewport_size({"width": 360, "height": 700})
+    page.locator("#pad").scroll_into_view_if_needed()
+    box, scrolled = page.locator("#pad").bounding_box(), page.evaluate("scrollY")
+    assert box is not None
+    session = page.context.new_cdp_session(page)
+
+    def touch(kind: str, *points: tuple[float, float]) -> None:
+        at = [
+            {"x": box["x"] + x * box["width"], "y": box["y"] + y * box["height"]} for x, y in points
+        ]
+        session.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": at})
+
+    touch("touchStart", (0.5, 0.1))
+    for step in range(1, 9):
+        touch("touchMove", (0.5, 0.1 + 0.1 * step))
+    touch("touchEnd")
+    page.wait_for_function("document.querySelector('#says').dataset.answer === '1'")
+    assert page.evaluate("scrollY") == scrolled
+
+
 @pytest.mark.parametrize(
     "strokes",
     [
@@ -571,6 +593,34 @@ def test_the_address_keeps_the_settings(opened: Callable[..., Page], visit: Visi
         settings = chosen(page)
         assert settings["recipe"] == "logits"
         assert int(settings["k"]) <= int(settings["ne"])
+    assert visit.errors == []
+
+
+def test_the_link_is_copied(page: Page) -> None:
+    page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    page.locator("#ne").select_option("5")
+    page.locator("#share").click()
+    page.wait_for_function("document.querySelector('#share').textContent === 'Copied'")
+    link = page.evaluate("navigator.clipboard.readText()")
+    assert link == page.url
+    assert "ne=5" in link
+    page.evaluate("Object.defineProperty(navigator, 'clipboard', { value: undefined })")
+    page.locator("#share").click()
+    page.wait_for_function("document.querySelector('#share').textContent === 'See the address'")
+
+
+def test_a_setting_that_is_none_changes_nothing(page: Page, visit: Visit) -> None:
+    before = chosen(page)
+    page.evaluate(
+        """for (const name of ['ne', 'k', 'lc', 'recipe']) {
+          const control = document.getElementById(name);
+          control.value = 'none';
+          control.dispatchEvent(new Event('change'));
+        }"""
+    )
+    train(page, 1)
+    page.locator("#reset").click()
+    assert chosen(page) == before
     assert visit.errors == []
 
 

@@ -195,4 +195,22 @@ def test_links_within_the_page_lead_somewhere(visit: Visit) -> None:
         if target.startswith("#"):
             assert visit.page.locator(target).count() == 1
         else:
-            assert (REPORT.parent / target).exists()
+            assert (REPORT.parent / target.partition("#")[0]).exists()
+
+
+def test_each_stop_of_the_playground_and_its_section_link_to_each_other(visit: Visit) -> None:
+    visit.open(REPORT)
+    section_of = visit.page.evaluate(
+        """() => {
+          const sections = {};
+          let section = null;
+          for (const node of document.querySelectorAll("h2, a[href^='playground.html#stop=']")) {
+            if (node.tagName === "H2") section = node.id;
+            else sections[node.getAttribute("href").split("=")[1]] = section;
+          }
+          return sections;
+        }"""
+    )
+    visit.open(PAGES / "playground.html")
+    stops = visit.page.evaluate("STOPS.map((stop) => stop.section)")
+    assert section_of == {str(number): section for number, section in enumerate(stops, start=1)}

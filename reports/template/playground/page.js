@@ -233,7 +233,10 @@ keepRoom($("about"), data.recipes.map((recipe) => element("p", { class: "note" }
 keepRoom($("hint"), [...data.recipes.map(gateLossOf), DIVERGED].map((text) => element("p", { class: "note" }, text)));
 for (const name of Object.keys(CHOICES)) {
   for (const event of ["input", "change"]) {
-    $(name).addEventListener(event, () => change(name, WORDS.includes(name) ? $(name).value : Number($(name).value)));
+    $(name).addEventListener(event, () => {
+      const { value } = $(name);
+      if (value !== "") change(name, WORDS.includes(name) ? value : Number(value));
+    });
   }
 }
 $("controls").addEventListener("submit", (event) => event.preventDefault());
@@ -245,14 +248,20 @@ $("map").addEventListener("click", ({ offsetX, offsetY }) => {
   const n = imageAt(data.places, offsetX, offsetY);
   if (n !== null) askImage(n);
 });
-$("map").addEventListener("keydown", ({ key }) => {
-  const step = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1 }[key];
-  if (step) askImage(((asked === null ? -1 : asked) + step + ready.labels.length) % ready.labels.length);
+$("map").addEventListener("keydown", (event) => {
+  const step = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1 }[event.key];
+  if (!step) return;
+  event.preventDefault(); // the page does not scroll
+  askImage(((asked === null ? -1 : asked) + step + ready.labels.length) % ready.labels.length);
 });
 $("share").addEventListener("click", async () => {
   remember();
-  const done = await navigator.clipboard.writeText(location.href).then(() => true, () => false);
-  setText($("share"), done ? "Copied" : "It is in the address bar");
+  try {
+    await navigator.clipboard.writeText(location.href);
+    setText($("share"), "Copied");
+  } catch { // not allowed, or none there
+    setText($("share"), "See the address");
+  }
   setTimeout(() => setText($("share"), "Copy link"), 2500);
 });
 document.addEventListener("visibilitychange", () => tell("hidden", { hidden: document.hidden }));
