@@ -505,7 +505,7 @@ def test_two_processes_may_make_the_lists_at_once(
 
 # An epoch takes minutes, so only the end of a slice can stop it. A thread reports that C runs.
 LONG_RUN = """
-import sys, threading, time
+import signal, sys, threading, time
 from pathlib import Path
 import numpy as np
 from moe.data.dataset import Dataset
@@ -513,6 +513,8 @@ from moe.engine import kernel
 from moe.study.runs import Run
 from moe.study.train_settings import Train
 
+# A shell starts what runs in its background with Ctrl-C ignored, and so would this.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 seconds = np.zeros(2)
 
 def tell():

@@ -209,12 +209,23 @@ const slots = () => {
   }
   return [...model.slots];
 };
-const expert = () => [...model.weights.slice(model.expertAt(2), model.expertAt(3))];
-const before = slots(), weights = expert();
-model.on[2] = 0;
-const off = slots();
-for (let i = 0; i < 20; i++) model.step(images, all, { lossCoef: 0.5, learningRate: 0.003 });
-return { before, off, weights, trained: expert(), after: slots() };
+const rows = () => [...model.rows()].slice(one * model.D, (one + 1) * model.D);
+const expert = () => [...model.weights.slice(model.expertAt(one), model.expertAt(one + 1))];
+const train = (steps) => {
+  for (let i = 0; i < steps; i++) model.step(images, all, { lossCoef: 0.01, learningRate: 0.003 });
+};
+train(5); // so that Adam has a momentum
+const before = slots(), one = before.indexOf(Math.max(...before)); // the busiest
+model.turn(one, false);
+const weights = expert(), row = rows(), off = slots();
+train(20);
+const trained = expert(), after = slots(), still = rows();
+model.turn(one, true);
+model.setExpert(one, initialWeights(0, model.E));
+const first = expert();
+train(1);
+const moved = Math.max(...expert().map((weight, i) => Math.abs(weight - first[i])));
+return { one, before, off, weights, trained, after, row, still, moved };
 """
 
 
@@ -229,9 +240,12 @@ def test_an_expert_that_is_off_sees_nothing_and_keeps_its_weights(
         "sizes": {"experts": 5, "topK": k, "recipe": recipe},
     }
     done = in_node(OFF, given, tmp_path)
-    assert done["before"][2] > 0
-    assert done["off"][2] == done["after"][2] == 0
+    one = done["one"]
+    assert done["before"][one] > 0
+    assert done["off"][one] == done["after"][one] == 0
     assert done["trained"] == done["weights"]
+    assert done["still"] == done["row"]
+    assert done["moved"] <= 0.003 * 1.001  # Adam's first step, as for new weights
     if RECIPES[recipe].chooses:
         assert sum(done["off"]) == sum(done["before"]) == 64 * k  # the others take over
 

@@ -76,8 +76,9 @@ def _about(name: str) -> dict[str, Any]:
         "name": name,
         "color": recipe.color,
         "source": recipe.source,
-        "gates": recipe.gates.replace("`", ""),
-        "gateLoss": recipe.gate_loss,
+        # The page has neither a capacity nor a z-loss
+        "gates": recipe.gates.replace("`", "").partition("; with a capacity factor")[0],
+        "gateLoss": recipe.gate_loss.partition(", and a z-loss")[0],
         "lc": recipe.lc,
         "onlyK": recipe.least_k if recipe.least_k == recipe.most_k else None,
         "bias": recipe.selection_bias,

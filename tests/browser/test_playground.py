@@ -62,13 +62,13 @@ def train(page: Page, epochs: int) -> None:
 
 
 def is_training(page: Page) -> bool:
-    return page.locator("#play").get_attribute("aria-pressed") == "true"
+    return page.locator("#play").get_attribute("data-playing") == "true"
 
 
 def loads(page: Page) -> list[float]:
     """Each expert's share of all slots, in per cent, as the tooltips say it."""
     titles = page.locator("#experts .load td").evaluate_all("all => all.map(c => c.title)")
-    return [float(title.split(" sees ")[1].split(" %")[0]) for title in titles]
+    return [float(title.split(" has ")[1].split(" %")[0]) for title in titles]
 
 
 def stay(page: Page) -> None:
@@ -102,6 +102,16 @@ def test_a_step_an_epoch_and_a_reset(page: Page) -> None:
     assert value(page, "test-accuracy") == begin
     stay(page)
     assert value(page, "epoch") == 0
+
+
+def test_steps_and_epochs_add_up(page: Page) -> None:
+    for name, count in (("step", 3), ("advance", 2)):
+        page.evaluate(
+            "([name, count]) => { for (let i = 0; i < count; i++) $(name).click(); }", [name, count]
+        )
+    page.wait_for_function("latest && latest.at >= 2 && !latest.training && !waiting")
+    stay(page)
+    assert page.evaluate("latest.at") == 2  # the 3 steps are of the first epoch
 
 
 def test_a_seed_is_the_same_training_again(page: Page) -> None:
@@ -148,7 +158,7 @@ def test_lc_and_the_learning_rate_act_while_it_runs(opened: Callable[..., Page])
     assert is_training(page)
     page.wait_for_function(
         f"Math.max(...[...document.querySelectorAll('#experts .load td')].map("
-        f"c => parseFloat(c.title.split(' sees ')[1]))) < {1.7 * 100 / 12}",
+        f"c => parseFloat(c.title.split(' has ')[1]))) < {1.7 * 100 / 12}",
         timeout=SLOW,
     )
     assert value(page, "epoch") > 8  # it went on
@@ -166,6 +176,8 @@ def test_k_follows_ne_and_recipe(page: Page) -> None:
     assert page.locator("#k").is_disabled()
     train(page, 1)
     assert all(load == pytest.approx(100 / 3, abs=0.1) for load in loads(page))
+    assert page.evaluate("new Set(latest.favourite).size") == 1  # none is preferred
+    assert page.evaluate("latest.favourite[0] === NO_EXPERT")
 
 
 @pytest.mark.parametrize("recipe", ENGINE)
@@ -195,7 +207,26 @@ def test_divergence_is_said(opened: Callable[..., Page], visit: Visit) -> None:
     page.locator("#play").click()
     page.wait_for_function("document.querySelector('#hint').textContent.includes('diverged')")
     assert not is_training(page)
+    page.locator("#rate").select_option("0.001")  # too late: the weights are lost
+    page.locator("#play").click()
+    page.wait_for_function("document.querySelector('#hint').textContent.includes('diverged')")
+    assert not is_training(page)
     assert visit.errors == []
+
+
+def test_a_page_in_a_hidden_tab_does_not_train(visit: Visit) -> None:
+    visit.page.add_init_script(
+        "Object.defineProperty(document, 'hidden', { value: true, configurable: true });"
+    )
+    visit.open(PLAYGROUND, "#stop=1")
+    visit.page.wait_for_function("latest")
+    visit.page.wait_for_timeout(1_000)
+    assert value(visit.page, "epoch") == 0
+    visit.page.evaluate(
+        """Object.defineProperty(document, 'hidden', { value: false });
+        document.dispatchEvent(new Event('visibilitychange'));"""
+    )
+    epochs_done(visit.page, 1)
 
 
 # --- experts
@@ -205,12 +236,15 @@ def test_an_expert_is_switched_off_and_on(page: Page) -> None:
     train(page, 6)
     page.locator("#experts thead button").nth(3).click()
     assert loads(page)[3] > 1
-    page.locator("#switch").click()
+    page.locator("#switch").press("Enter")
     page.wait_for_function(
         "document.querySelectorAll('#experts .load td')[3].innerText.includes('off')"
     )
+    assert page.evaluate("document.activeElement.id") == "switch"  # the keyboard stays there
     assert loads(page)[3] == 0
     assert sum(loads(page)) == pytest.approx(100, abs=0.5)
+    title = page.locator("#experts .load td").first.get_attribute("title") or ""
+    assert title.endswith("the even share is 14.3 %")  # a seventh
     hurt = value(page, "test-accuracy")
     train(page, 10)
     assert loads(page)[3] == 0
@@ -429,7 +463,7 @@ def test_the_tour_shows_what_it_says(opened: Callable[..., Page], visit: Visit) 
     def finished() -> None:
         assert is_training(page)
         page.wait_for_function(
-            "document.querySelector('#play').getAttribute('aria-pressed') === 'false'", timeout=SLOW
+            "document.querySelector('#play').dataset.playing === 'false'", timeout=SLOW
         )
 
     def dead() -> int:
@@ -504,6 +538,16 @@ def test_a_link_leads_to_a_stop_of_the_tour(opened: Callable[..., Page]) -> None
     assert is_training(page)
     assert "the router learns" in page.locator("#stop-text").inner_text()
     assert (chosen(page)["recipe"], chosen(page)["k"]) == ("logits", "1")
+    page.locator("#play").click()  # a pause makes no difference to where it ends
+    page.locator("#play").click()
+    page.wait_for_function("document.querySelector('#play').dataset.playing === 'false'")
+    assert value(page, "epoch") == 40
+    page.locator("#reset").click()
+    page.locator("#play").click()
+    page.wait_for_function("document.querySelector('#play').dataset.playing === 'false'")
+    assert value(page, "epoch") == 40
+    page.locator("#play").click()
+    epochs_done(page, 42)  # and on
     page.locator("#then").click()
     link = page.url
     page = opened("#stop=6")  # there is none
@@ -588,7 +632,8 @@ def test_the_address_keeps_the_settings(opened: Callable[..., Page], visit: Visi
     expected = ("switch", "9", "1", "0.05", "0.002", "100", "77")
     assert tuple(chosen(page).values()) == expected
     train(page, 1)
-    for fragment in ("#recipe=<b>&ne=99&k=x&lc=-1&batch=1.5", "#k=4&ne=2", "#lc=&seed="):
+    wrong = ("#recipe=<b>&ne=99&k=x&lc=-1&batch=1.5", "#k=4&ne=2", "#lc=&seed=", "#constructor=1")
+    for fragment in wrong:
         page = opened(fragment)
         settings = chosen(page)
         assert settings["recipe"] == "logits"

@@ -40,6 +40,7 @@ class MixtureOfExperts {
     for (const name of ["weights", "gradient", "moment1", "moment2"]) this[name] = new Float(size);
     this.bias = new Float64Array(experts); // added to the scores, only for selection
     this.on = new Uint8Array(experts).fill(1); // 0: switched off, which is never chosen
+    this.since = new Int32Array(experts); // the step from which Adam counts an expert's own
     const rows = { logits: experts, noiseLogits: experts, noisy: experts, scores: experts, gates: experts, draws: experts,
       dGates: experts, hidden: K * hidden, answers: K * classes, output: classes, dOutput: classes };
     for (const [name, length] of Object.entries(rows)) this[name] = new Float64Array(capacity * length);
@@ -68,9 +69,18 @@ class MixtureOfExperts {
     for (let e = 0; e < this.E; e++) for (let d = 0; d < this.D; d++) this.weights[offset + d * this.L + e] = rows[e * this.D + d];
   }
 
-  /** Give an expert the weights of a set, and reset Adam's moments for them. */
+  /** Switch an expert on or off. Off, its weights stay: not even Adam's momentum moves them. */
+  turn(e, on) {
+    this.on[e] = +on;
+    if (on) return;
+    this.moment1.fill(0, this.expertAt(e), this.expertAt(e + 1));
+    for (let at = e; at < this.firstExpert; at += this.L) this.moment1[at] = 0; // its router and noise weights
+  }
+
+  /** Give an expert the weights of a set, and reset Adam for them. */
   setExpert(e, weights) {
     let at = this.expertAt(e);
+    this.since[e] = this.steps;
     for (const moment of [this.moment1, this.moment2]) moment.fill(0, at, at + this.expertSize);
     for (const part of [weights.w1, weights.b1, weights.w2, weights.b2]) {
       const size = part.length / this.E;
@@ -336,10 +346,16 @@ class MixtureOfExperts {
 
   /** torch.optim.Adam at its defaults; the gradient is 0 afterwards. */
   adam(learningRate) {
-    const { weights, gradient, moment1, moment2 } = this, { decay1, decay2, epsilon } = ADAM;
     this.steps++;
-    const rate = learningRate / (1 - decay1 ** this.steps), root = Math.sqrt(1 - decay2 ** this.steps);
-    for (let i = 0; i < weights.length; i++) {
+    this.update(0, this.firstExpert, this.steps, learningRate);
+    for (let e = 0; e < this.E; e++) this.update(this.expertAt(e), this.expertAt(e + 1), this.steps - this.since[e], learningRate);
+  }
+
+  /** Adam's step number `steps` for the weights from … to - 1. */
+  update(from, to, steps, learningRate) {
+    const { weights, gradient, moment1, moment2 } = this, { decay1, decay2, epsilon } = ADAM;
+    const rate = learningRate / (1 - decay1 ** steps), root = Math.sqrt(1 - decay2 ** steps);
+    for (let i = from; i < to; i++) {
       const g = gradient[i];
       if (g === 0 && moment1[i] === 0) continue; // a pixel that is never lit
       const m = moment1[i] += (1 - decay1) * (g - moment1[i]);

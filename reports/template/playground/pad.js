@@ -85,13 +85,14 @@ function buildPad(onDraw) {
     return [(event.clientX - box.left) / box.width * side, (event.clientY - box.top) / box.height * side];
   };
   canvas.addEventListener("pointerdown", (event) => {
+    if (event.button !== 0 || !event.isPrimary) return; // one finger, or the left button
     if (shown) [shown, strokes] = [null, []];
     canvas.setPointerCapture(event.pointerId);
     strokes.push(stroke = [at(event)]);
     change();
   });
   canvas.addEventListener("pointermove", (event) => {
-    if (!stroke) return;
+    if (!stroke || !event.isPrimary) return;
     stroke.push(...(event.getCoalescedEvents ? event.getCoalescedEvents() : []).concat(event).map(at));
     change();
   });
@@ -154,6 +155,7 @@ function showAnswer(answer, label) {
     vote.classList.toggle("asks", Boolean(given));
     setText(digit, String(says));
     setText(gate, given ? answer.gates[e].toFixed(2) : "");
-    if (answer) vote.setAttribute("aria-label", `expert ${e} says ${says}, ${given ? `gate ${answer.gates[e].toFixed(2)}` : "not asked"}`);
+    if (!answer) vote.removeAttribute("aria-label");
+    else vote.setAttribute("aria-label", `expert ${e} says ${says}, ${given ? `gate ${answer.gates[e].toFixed(2)}` : "not asked"}`);
   });
 }

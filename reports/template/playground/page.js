@@ -22,7 +22,8 @@ const SAY_EVERY = 15000; // ms, to screen readers
 const state = { ...START };
 // latest: the newest frame of this run, null until there is one. waiting: it is not drawn yet.
 // training: whether the trainer was at work in the last frame drawn.
-let playing = false, picked = null, asked = null, latest = null, waiting = false, training = false;
+// end: the epoch at which training stops by itself.
+let end = Infinity, playing = false, picked = null, asked = null, latest = null, waiting = false, training = false;
 let ready = null, run = 0, lastSaid = 0, firstRouter = null; // the router's weights before training
 
 // --- the trainer
@@ -38,6 +39,7 @@ trainer.onmessage = ({ data: message }) => {
     return begin();
   }
   if (message.run !== run) return undefined; // from before the reset
+  if (message.type === "answer") return answered(message.answer);
   if (message.first) firstRouter = message.router;
   latest = message.first ? message : { ...message, first: latest && latest.first && waiting };
   if (waiting) return undefined;
@@ -55,10 +57,14 @@ function draw() {
   showNumbers(latest);
   show();
   tell("seen");
-  if (playing && (latest.finished || latest.diverged)) play(false);
+  if (playing && (latest.finished || latest.diverged)) {
+    end = Infinity;
+    play(false);
+  }
   if (latest.diverged) setText($("hint"), DIVERGED);
   const stopped = training && !latest.training;
   training = latest.training;
+  $("says").setAttribute("aria-live", training ? "off" : "polite"); // it changes with every frame
   if (stopped || performance.now() - lastSaid > SAY_EVERY) say();
 }
 
@@ -91,7 +97,7 @@ function fromAddress() {
   const given = {};
   for (const [name, text] of new URLSearchParams(location.hash.slice(1))) {
     if (WORDS.includes(name) && CHOICES[name].includes(text)) given[name] = text;
-    if (!BOUNDS[name] || text.trim() === "") continue;
+    if (!Object.hasOwn(BOUNDS, name) || text.trim() === "") continue;
     const value = Number(text), [least, most] = BOUNDS[name];
     if (value >= least && value <= most && (!WHOLE.includes(name) || Number.isInteger(value))) given[name] = value;
   }
@@ -112,6 +118,7 @@ function begin() {
   Object.assign(state, settled({ ...START, ...given }));
   fillControls();
   leaveTour();
+  end = Infinity;
   play(false);
   return reset();
 }
@@ -148,7 +155,10 @@ function change(name, value) {
   const again = Object.keys(state).some((key) => !AT_ONCE.includes(key) && wanted[key] !== state[key]);
   Object.assign(state, wanted);
   fillControls();
-  if (name !== "speed") leaveTour();
+  if (name !== "speed") {
+    leaveTour();
+    end = Infinity;
+  }
   remember();
   if (again) reset();
   else if (name === "speed") tell("pace", { slow: state.speed === "slow" });
@@ -171,13 +181,14 @@ function reset() {
   tell("reset", { run: ++run, settings: { recipe: state.recipe, ne: state.ne, k: state.k, lc: state.lc, rate: state.rate, batchSize: state.batch, seed: state.seed } });
 }
 
-/** Train or pause. until: the epoch at which training stops by itself. */
-function play(on, until = Infinity) {
+/** Train or pause. */
+function play(on) {
   playing = on;
-  $("play").setAttribute("aria-pressed", on);
+  if (on && latest && latest.epoch >= end) end = Infinity; // one epoch after another led past it
+  $("play").dataset.playing = on;
   $("play").children[0].textContent = on ? "❚❚" : "▶";
   $("play").children[1].textContent = on ? "Pause" : "Train";
-  tell("play", { playing: on, until });
+  tell("play", { playing: on, until: end });
 }
 
 /** Set the controls and train, to stop after some epochs. */
@@ -186,7 +197,8 @@ function go(settings, epochs) {
   fillControls();
   remember();
   reset();
-  play(true, epochs);
+  end = epochs;
+  play(true);
 }
 
 // --- experts
@@ -202,24 +214,34 @@ function showActions() {
   box.dataset.for = `${picked} ${latest.on}`;
   if (picked === null) return box.replaceChildren(PICK);
   const on = latest.on[picked], alive = latest.on.reduce((sum, one) => sum + one, 0);
-  const off = element("button", { type: "button", id: "switch" }, on ? "Switch off" : "Switch on");
+  const off = element("button", { type: "button", id: "switch" }, on ? "Switch off" : "Switch on"), focused = document.activeElement?.id;
   off.disabled = Boolean(on) && alive <= state.k;
   off.addEventListener("click", () => tell("switch", { expert: picked, on: !on }));
   const again = element("button", { type: "button", id: "reinitialize", title: "give it its first weights again" }, "Reinitialize");
   again.addEventListener("click", () => tell("reinitialize", { expert: picked }));
-  return box.replaceChildren(`Expert ${picked}:`, off, again);
+  box.replaceChildren(`Expert ${picked}:`, off, again);
+  return focused === "switch" && off.focus();
 }
 
 // --- what is asked
 
 const pad = buildPad((grey) => {
+  const before = asked;
   asked = null;
   tell("draw", { grey });
+  if (before !== null) show(); // without its ring on the map
 });
+
+function answered(answer) {
+  if (!latest) return;
+  latest.answer = answer;
+  showAnswer(answer, asked === null ? null : ready.labels[asked]);
+}
 
 function askImage(n) {
   pad.show(ready.pictures.slice(784 * n, 784 * (n + 1)));
   asked = n;
+  show();
 }
 
 // --- begin
@@ -241,16 +263,25 @@ for (const name of Object.keys(CHOICES)) {
 }
 $("controls").addEventListener("submit", (event) => event.preventDefault());
 $("play").addEventListener("click", () => play(!playing));
-$("step").addEventListener("click", () => { play(false); tell("advance", { steps: 1 }); });
-$("advance").addEventListener("click", () => { play(false); tell("advance", { steps: "epoch" }); });
-$("reset").addEventListener("click", () => { play(false); fillControls(); reset(); });
+for (const [id, steps] of [["step", 1], ["advance", "epoch"]]) {
+  $(id).addEventListener("click", () => {
+    if (playing) play(false);
+    tell("advance", { steps });
+  });
+}
+$("reset").addEventListener("click", () => {
+  end = stopNumber === null ? Infinity : STOPS[stopNumber - 1].epochs;
+  play(false);
+  fillControls();
+  reset();
+});
 $("map").addEventListener("click", ({ offsetX, offsetY }) => {
   const n = imageAt(data.places, offsetX, offsetY);
   if (n !== null) askImage(n);
 });
 $("map").addEventListener("keydown", (event) => {
   const step = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1 }[event.key];
-  if (!step) return;
+  if (!step || event.altKey || event.ctrlKey || event.metaKey) return;
   event.preventDefault(); // the page does not scroll
   askImage(((asked === null ? -1 : asked) + step + ready.labels.length) % ready.labels.length);
 });
@@ -271,5 +302,6 @@ dark.addEventListener("change", () => { build(); show(); });
 const calm = matchMedia("(prefers-reduced-motion: reduce)");
 calm.addEventListener("change", () => tell("calm", { calm: calm.matches }));
 tell("calm", { calm: calm.matches });
+tell("hidden", { hidden: document.hidden });
 tell("data", { packed: data.packed, labels: [...data.labels].map(Number), trainCount: data.trainCount });
 document.body.classList.remove("loading");

@@ -123,21 +123,22 @@ function buildExperts(experts, onPick, redraw) {
   cells = { heads, loads, looks, gets, digits: digits.map(([made]) => made) };
 }
 
-/** Loads are shares of all slots; the dashed line is the even share, 1 / ne. */
+/** Loads are shares of all slots; the dashed line is the even share of the experts that are on. */
 function showExperts(frame, picked, firstRouter) {
-  const experts = cells.heads.length, total = frame.slots.reduce((sum, n) => sum + n, 0) || 1;
+  const total = frame.slots.reduce((sum, n) => sum + n, 0) || 1;
   const loads = cells.heads.map((_, e) => DIGITS.reduce((sum, d) => sum + frame.slots[10 * e + d], 0) / total);
-  const top = Math.max(2.5 / experts, ...loads), router = learned ? frame.router.map((w, i) => w - firstRouter[i]) : frame.router;
+  const even = 1 / frame.on.reduce((sum, on) => sum + on, 0), top = Math.max(2.5 * even, ...loads);
+  const router = learned ? frame.router.map((w, i) => w - firstRouter[i]) : frame.router;
   const most = router.reduce((high, w) => Math.max(high, Math.abs(w)), 1e-9);
   $("learned").setAttribute("aria-pressed", learned);
   const ofClass = DIGITS.map((d) => DIGITS.reduce((sum, c) => sum + frame.confusion[10 * d + c], 0));
   cells.heads.forEach((head, e) => {
-    const [bar, even, word] = cells.loads[e].children, off = !frame.on[e];
+    const [bar, dash, word] = cells.loads[e].children, off = !frame.on[e];
     head.setAttribute("aria-pressed", picked === e);
     bar.style.transform = `scaleY(${loads[e] / top})`;
-    even.style.transform = `translateY(${-100 / experts / top}%)`;
+    dash.style.transform = `translateY(${-100 * even / top}%)`;
     setText(word, off ? "off" : loads[e] === 0 ? "dead" : "");
-    cells.loads[e].title = `expert ${e} sees ${percent(loads[e])} of all; the even share is ${percent(1 / experts)}`;
+    cells.loads[e].title = `expert ${e} has ${percent(loads[e])} of the load; the even share is ${percent(even)}`;
     paint(cells.looks[e], router.subarray(784 * e, 784 * (e + 1)).map((w) => 1.2 * w / most), true);
     paint(cells.gets[e], frame.received.subarray(784 * e, 784 * (e + 1)), false);
     for (const column of [cells.looks[e], cells.gets[e]]) column.classList.toggle("isoff", off);
@@ -157,15 +158,16 @@ const setText = (node, text) => { if (node.textContent !== text) node.textConten
 // --- where images go
 
 const MARGIN = 8;
+const NO_EXPERT = 255; // of an image that all experts answer alike
 const placeOn = (width, height) => ([x, y]) => [MARGIN + x / 1000 * (width - 2 * MARGIN), height - MARGIN - y / 1000 * (height - 2 * MARGIN)];
 
 /** Each test image as its digit. picked: an expert whose images stand out, or null. */
 function showMap(frame, places, labels, picked, asked) {
   const { context, width, height } = fresh($("map")), place = placeOn(width, height);
   Object.assign(context, { font: "600 10px system-ui, DejaVu Sans, sans-serif", textAlign: "center", textBaseline: "middle" });
-  for (const expert of frame.on.keys()) {
-    context.globalAlpha = picked === null || picked === expert ? 1 : 0.12;
-    context.fillStyle = expertColour(expert);
+  for (const expert of [...frame.on.keys(), NO_EXPERT]) {
+    context.globalAlpha = picked === null || picked === expert || expert === NO_EXPERT ? 1 : 0.12;
+    context.fillStyle = expert === NO_EXPERT ? colour("soft") : expertColour(expert);
     for (let n = 0; n < labels.length; n++) if (frame.favourite[n] === expert) context.fillText(labels[n], ...place(places[n]));
   }
   context.globalAlpha = 1;

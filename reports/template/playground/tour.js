@@ -18,7 +18,7 @@ const STOPS = [
   {
     title: "k = 1: the router never moves", epochs: 40, section: "k",
     set: { recipe: "logits", ne: 8, k: 1, lc: 1, seed: 0 },
-    says: "With one expert per image its gate is always 1, so the router's gradient is exactly 0: bars and map stay as the first weights happened to draw them. Switch weighs with the probability itself, and the router learns.",
+    says: "With one expert per image its gate is always 1, so the router's gradient is exactly 0: bars and map stay as the first weights happened to draw them. The recipe switch multiplies by the probability itself, and the router learns.",
     then: { label: "now Switch", set: { recipe: "switch" } },
     study: (of) => of.logits && of.switch && `In the study, at ne = 8 and k = 1, test accuracy is ${percent(of.logits.mean)} under logits and ${percent(of.switch.mean)} under switch, mean of ${of.logits.runs} seeds`,
   },

@@ -5,7 +5,9 @@ panels show, as often as the page can draw them, at most 30 a second. */
 const FRAME_MS = 33, LONGEST_FRAME_MS = 100, CALM_FRAME_MS = 500; // calm: for prefers-reduced-motion
 const SLICE_MS = 8; // of training, before the next look at the messages
 const LOOK_SHARE = 0.2; // of the time, at most, goes into looking at the test set
-const SLOW_STEPS = 1, RAMP_STEPS = 15; // steps in a frame of 33 ms: slow; after how many it takes twice as many
+const SLOW_STEPS = 1; // steps to a frame, at slow speed
+const RAMP_STEPS = 15; // after so many steps a frame holds twice as many as the first
+const NO_FAVOURITE = 255; // the map's mark of an image that all experts answer alike
 
 let train, test, settings, run, model, start, noise, draws, order;
 let playing = false, seen = true, slow = false, calm = false, hidden = false, diverged = false, ticking = false;
@@ -38,14 +40,23 @@ const commands = {
     Object.assign(settings, { lc, rate });
     until = Infinity;
   },
-  play(message) { [playing, until, left] = [message.playing, message.until, 0]; },
-  advance({ steps }) { left += steps === "epoch" ? stepsPerEpoch() - taken : steps; },
+  play(message) {
+    [playing, until, left] = [message.playing, message.until, 0];
+    if (playing && diverged) sendFrame(); // which says so again
+  },
+  advance({ steps }) {
+    const size = stepsPerEpoch();
+    left += steps === "epoch" ? size - (taken + left) % size : steps;
+  },
   pace(message) { slow = message.slow; },
   calm(message) { calm = message.calm; },
   hidden(message) { hidden = message.hidden; },
-  switch({ expert, on }) { model.on[expert] = +on; sendFrame(); },
+  switch({ expert, on }) { model.turn(expert, on); sendFrame(); },
   reinitialize({ expert }) { model.setExpert(expert, start); sendFrame(); },
-  draw({ grey }) { drawn = grey && new Images(grey, Uint8Array.of(0)); sendFrame(); },
+  draw({ grey }) {
+    drawn = grey && new Images(grey, Uint8Array.of(0));
+    if (model) postMessage({ type: "answer", run, answer: drawn && answer(model, drawn) });
+  },
   seen() { seen = true; },
 };
 
@@ -106,25 +117,23 @@ function sendFrame(more = {}) {
   const interval = Math.max(calm ? CALM_FRAME_MS : FRAME_MS, epochMs, (performance.now() - begun) / LOOK_SHARE);
   nextFrame = begun + interval;
   [shown, seen, quota] = [{ steps: model.steps, training: frame.training }, false, stepsWithin(interval)];
-  postMessage(frame, [frame.router, frame.received, frame.favourite, frame.predicted].map((array) => array.buffer));
+  postMessage(frame, [frame.router, frame.received, frame.favourite].map((array) => array.buffer));
 }
 
 /** All of a set of images through the model, as in evaluation.
 
 confusion (C, C): by label and answer; slots (E, C): images of a class that an expert sees; received (E, D):
-mean image that it sees; favourite (N,): the expert with the largest gate; predicted (N,). */
+mean image that it sees; favourite (N,): the expert with the largest gate. */
 function look(model, images) {
   const { E, C, D, K } = model, seenBy = new Float64Array(E);
   const found = { confusion: new Int32Array(C * C), slots: new Int32Array(E * C), received: new Float32Array(E * D),
-    favourite: new Uint8Array(images.count), predicted: new Uint8Array(images.count), right: 0, testLoss: 0 };
+    favourite: new Uint8Array(images.count), right: 0 };
   for (let n = 0; n < images.count; n++) {
     model.forward(images, n, 0, null);
     const label = images.labels[n], predicted = argmax(model.output, 0, C);
-    found.predicted[n] = predicted;
     found.confusion[label * C + predicted]++;
     found.right += predicted === label;
-    found.testLoss += crossEntropy(model.output, 0, C, label, model.dOutput) / images.count;
-    found.favourite[n] = argmax(model.gates, 0, E);
+    found.favourite[n] = model.recipe.gates === "all" ? NO_FAVOURITE : argmax(model.gates, 0, E);
     for (let j = 0; j < K; j++) {
       const e = model.chosen[j];
       if (!model.on[e]) continue;
