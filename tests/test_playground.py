@@ -18,7 +18,7 @@ from moe.data.dataset import Dataset
 from moe.data.sets import DATASETS
 from moe.model.layer import MoE, initial_weights
 from moe.recipes import RECIPES
-from moe.report.playground import ENGINE, TRAINER, tour_facts
+from moe.report.playground import ENGINE, TRAINER, about_recipe, tour_facts
 from moe.report.playground import mnist_5k as mnist_5k_of_page
 
 ROOT = Path(__file__).parent.parent
@@ -248,6 +248,14 @@ def test_an_expert_that_is_off_sees_nothing_and_keeps_its_weights(
     assert done["moved"] <= 0.003 * 1.001  # Adam's first step, as for new weights
     if RECIPES[recipe].chooses:
         assert sum(done["off"]) == sum(done["before"]) == 64 * k  # the others take over
+
+
+def test_recipes_are_described_without_what_the_page_lacks() -> None:
+    described = {name: about_recipe(name) for name in ENGINE}
+    assert described["switch"]["gates"].startswith("g = p at the top k")
+    assert described["switch"]["gateLoss"].startswith("ne · Σ f·P")
+    assert not [name for name, about in described.items() if "capacity" in str(about)]
+    assert not [name for name, about in described.items() if "z-loss" in str(about)]
 
 
 def test_the_page_has_the_images_of_mnist_5k(mnist_5k: Dataset) -> None:

@@ -51,7 +51,7 @@ def write_playground(tables: Tables, template: Path, path: Path) -> None:
         "trainCount": trained_on,
         "places": json.loads((folder / MAP_FILE).read_text(encoding="utf-8")),
         "mostExperts": MOST_EXPERTS,
-        "recipes": [_about(name) for name in ENGINE if name in RECIPES],
+        "recipes": [about_recipe(name) for name in ENGINE if name in RECIPES],
         "facts": tour_facts(tables),
     }
     html = render(folder / "playground.html", data, STYLES, trainer=TRAINER, script=SCRIPTS)
@@ -70,7 +70,7 @@ def mnist_5k() -> tuple[UInt8[np.ndarray, "N D"], UInt8[np.ndarray, " N"], int]:
     return np.concatenate(images).reshape(-1, 784), np.concatenate(labels), len(labels[0])
 
 
-def _about(name: str) -> dict[str, Any]:
+def about_recipe(name: str) -> dict[str, Any]:
     recipe = RECIPES[name]
     return {
         "name": name,

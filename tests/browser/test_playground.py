@@ -11,7 +11,7 @@ import pytest
 from playwright.sync_api import Page
 
 from moe.analysis.results import cells
-from moe.report.playground import ENGINE
+from moe.report.playground import ENGINE, mnist_5k
 from tests.browser.conftest import PAGES, ROOT, Visit, has_no_sideways_scroll, in_a_frame
 from tests.small_studies import committed
 
@@ -281,6 +281,32 @@ INKED = """() => {
     return all.filter((value, i) => i % 4 < 3 && Math.abs(value - all[i % 4]) > 40).length;
   });
 }"""
+
+
+PIXELS = """(row) => {
+  const canvas = document.querySelectorAll('#experts .pictures')[row].querySelector('canvas');
+  return [...canvas.getContext('2d').getImageData(0, 0, 28, 28).data];
+}"""
+
+
+def test_the_pictures_are_upright(opened: Callable[..., Page]) -> None:
+    """One expert: it gets the mean of all test images, and its router's weights are red above 0."""
+    page = opened("#recipe=logits&ne=1&k=1&lc=1")
+    router, gets = (np.reshape(page.evaluate(PIXELS, row), (784, 4)) for row in (0, 1))
+    images, _, trained_on = mnist_5k()
+    mean = images[trained_on:].mean(0)
+    assert np.corrcoef(255.0 - gets[:, 0], mean)[0, 1] > 0.99
+    weights = page.evaluate("[...latest.router]")
+    assert np.corrcoef(1.0 * router[:, 0] - router[:, 2], weights)[0, 1] > 0.9
+
+
+def test_the_dashed_line_is_at_the_even_share(opened: Callable[..., Page]) -> None:
+    page = opened("#recipe=dense-total&ne=4&k=1")  # whose loads are even
+    boxes = """(name) => [...document.querySelectorAll(`#experts .load .${name}`)]
+      .map((node) => node.getBoundingClientRect())"""
+    tops = [box["top"] for box in page.evaluate(boxes, "bar")]
+    lines = [box["bottom"] for box in page.evaluate(boxes, "even")]
+    assert tops == pytest.approx(lines, abs=1.5)
 
 
 def test_the_pictures_show_what_the_router_learned(opened: Callable[..., Page]) -> None:

@@ -26,7 +26,7 @@ pytestmark = pytest.mark.skipif(
 
 @pytest.fixture
 def screen() -> Iterator[str]:
-    """The name of an X display that nobody sees."""
+    """The name of a virtual X display, by Xvfb."""
     read, write = os.pipe()
     command = [str(SCREEN), "-displayfd", str(write), "-screen", "0", "1600x1000x24"]
     with subprocess.Popen(command, pass_fds=[write], stderr=subprocess.DEVNULL) as server:

@@ -158,7 +158,7 @@ const setText = (node, text) => { if (node.textContent !== text) node.textConten
 // --- where images go
 
 const MARGIN = 8;
-const NO_EXPERT = 255; // of an image that all experts answer alike
+const NO_EXPERT = 255; // in `favourite`: all gates are equal
 const placeOn = (width, height) => ([x, y]) => [MARGIN + x / 1000 * (width - 2 * MARGIN), height - MARGIN - y / 1000 * (height - 2 * MARGIN)];
 
 /** Each test image as its digit. picked: an expert whose images stand out, or null. */

@@ -7,7 +7,7 @@ const SLICE_MS = 8; // of training, before the next look at the messages
 const LOOK_SHARE = 0.2; // of the time, at most, goes into looking at the test set
 const SLOW_STEPS = 1; // steps to a frame, at slow speed
 const RAMP_STEPS = 15; // after so many steps a frame holds twice as many as the first
-const NO_FAVOURITE = 255; // the map's mark of an image that all experts answer alike
+const NO_EXPERT = 255; // in `favourite`: all gates are equal
 
 let train, test, settings, run, model, start, noise, draws, order;
 let playing = false, seen = true, slow = false, calm = false, hidden = false, diverged = false, ticking = false;
@@ -133,7 +133,7 @@ function look(model, images) {
     const label = images.labels[n], predicted = argmax(model.output, 0, C);
     found.confusion[label * C + predicted]++;
     found.right += predicted === label;
-    found.favourite[n] = model.recipe.gates === "all" ? NO_FAVOURITE : argmax(model.gates, 0, E);
+    found.favourite[n] = model.recipe.gates === "all" ? NO_EXPERT : argmax(model.gates, 0, E);
     for (let j = 0; j < K; j++) {
       const e = model.chosen[j];
       if (!model.on[e]) continue;
